@@ -1,0 +1,305 @@
+"""A batch: bytes on the wire <-> columns, events, evidence.
+
+Decoding a batch needs the declarations made before it in the same epoch; they are passed in as ``known``. Nothing here
+touches a socket, a clock or a disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import numpy as np
+import zstandard
+from google.protobuf.message import DecodeError
+
+from protocols.core.errors import ContractError, LocalProtocolError
+from protocols.core.model import LEVEL_RANK, LEVELS, Event, EvidenceRef, Float64s, Int64s, Quality, UInt8s
+from protocols.uplink import uplink_pb2 as pb
+from protocols.uplink.columns import FLOAT_BITS, Readings, SeriesCode, decode_blocks, empty, encode_blocks
+
+WIRE_VERSION = 1
+MAX_BATCH_BYTES = 1 << 20  # what a gateway may send in one message; brokers are configured to it
+MAX_BODY_BYTES = 16 << 20  # after decompression
+_ZSTD_FROM_BYTES = 96  # below this a zstd frame only adds bytes
+
+_STATES: tuple[Literal["", "raise", "update", "clear"], ...] = ("", "raise", "update", "clear")
+_QUALITIES: tuple[Literal["good", "suspect", "manual"], ...] = ("good", "suspect", "manual")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a gateway means by an alias, for the whole epoch."""
+
+    alias: int
+    device: str
+    point: str
+    unit: str
+    decimals: int
+    reference: int
+    device_type: str = ""
+
+    @property
+    def code(self) -> SeriesCode:
+        return SeriesCode(self.decimals, self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    device: str
+    online: bool
+    at_ms: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """Readings the gateway had to throw away, declared in their place."""
+
+    readings: int
+    reason: str
+    first_ms: int
+    last_ms: int
+    digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceChunk:
+    ref: EvidenceRef
+    device: str
+    ts_ms: int
+    total_bytes: int
+    offset_bytes: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One row of one lane. The lane itself stands in the topic."""
+
+    epoch: int
+    seq: int
+    readings: Readings = field(default_factory=empty)
+    declarations: tuple[Declaration, ...] = ()
+    events: tuple[Event, ...] = ()
+    devices: tuple[DeviceState, ...] = ()
+    thinned: tuple[Thinned, ...] = ()
+    evidence: tuple[EvidenceChunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What can be known of a batch without the declarations: enough to place it, repeat it or set it aside."""
+
+    message: pb.Batch
+    epoch: int
+    seq: int
+    version: int
+
+
+def quantise(values: Float64s, quality: UInt8s, decimals: int) -> tuple[Int64s, UInt8s]:
+    """Floats to integers at the series' resolution; NaN, infinite or too large become MISSING.
+
+    Returns (int64 (n,), uint8 (n,)); the quality array is a copy where it had to change.
+    """
+    if decimals == FLOAT_BITS:
+        bad = np.isnan(values)
+        if bad.any():
+            quality = np.where(bad, np.uint8(Quality.MISSING), quality)
+        return np.where(bad, 0.0, values).view(np.int64), quality
+    scaled = values * 10.0**decimals
+    bad = ~(np.abs(scaled) < 2.0**53)
+    if bad.any():
+        quality = np.where(bad, np.uint8(Quality.MISSING), quality)
+        scaled = np.where(bad, 0.0, scaled)
+    return np.rint(scaled).astype(np.int64), quality
+
+
+def to_float(integer: Int64s, quality: UInt8s, decimals: int) -> Float64s:
+    """Integers at the series' resolution back to floats; MISSING becomes NaN."""
+    values = integer.view(np.float64).copy() if decimals == FLOAT_BITS else integer / 10.0**decimals
+    values[quality == Quality.MISSING] = np.nan
+    return values
+
+
+def _ref_to_pb(ref: EvidenceRef) -> pb.EvidenceRef:
+    return pb.EvidenceRef(sha256=bytes.fromhex(ref.sha256), kind=ref.kind, masked=ref.masked, mime=ref.mime)
+
+
+def _ref_from_pb(ref: pb.EvidenceRef) -> EvidenceRef:
+    if len(ref.sha256) != 32 or ref.kind not in ("still", "clip"):
+        raise ContractError("an evidence reference without a SHA-256 or of unknown kind", reason="evidence")
+    return EvidenceRef(ref.sha256.hex(), cast(Literal["still", "clip"], ref.kind), ref.masked, ref.mime)
+
+
+def _event_to_pb(event: Event) -> pb.Event:
+    lon, lat = event.location or (0.0, 0.0)
+    return pb.Event(
+        id=event.id,
+        type=event.type,
+        ts_ms=event.ts_ms,
+        seen_ms=event.seen_ms,
+        source=event.source,
+        scenario=event.scenario,
+        level=LEVEL_RANK[event.level],
+        state=_STATES.index(event.state),
+        key=event.key,
+        values_json=json.dumps(dict(event.values), ensure_ascii=False, separators=(",", ":")) if event.values else "",
+        quality=_QUALITIES.index(event.quality),
+        lon=lon,
+        lat=lat,
+        evidence=[_ref_to_pb(ref) for ref in event.evidence],
+        drill=event.drill,
+    )
+
+
+def _event_from_pb(event: pb.Event) -> Event:
+    if not event.id or not event.type or not event.source or len(event.id) > 64:
+        raise ContractError("an event without id, type or source", reason="event")
+    if event.level >= len(LEVELS) or event.state >= len(_STATES) or event.quality >= len(_QUALITIES):
+        raise ContractError(f"event {event.id}: unknown level, state or quality", reason="event")
+    if _STATES[event.state] and not event.key:
+        raise ContractError(f"event {event.id}: an alarm without a key", reason="event")
+    try:
+        values = json.loads(event.values_json) if event.values_json else {}
+    except ValueError as error:
+        raise ContractError(f"event {event.id}: values are not JSON", reason="event") from error
+    if not isinstance(values, dict):
+        raise ContractError(f"event {event.id}: values are not an object", reason="event")
+    placed = bool(event.lon or event.lat)
+    return Event(
+        id=event.id,
+        type=event.type,
+        ts_ms=event.ts_ms,
+        seen_ms=event.seen_ms,
+        source=event.source,
+        scenario=event.scenario,
+        level=LEVELS[event.level],
+        state=_STATES[event.state],
+        key=event.key,
+        values=values,
+        quality=_QUALITIES[event.quality],
+        location=(event.lon, event.lat) if placed else None,
+        evidence=tuple(_ref_from_pb(ref) for ref in event.evidence),
+        drill=event.drill,
+    )
+
+
+def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
+    """A batch to bytes. ``codes`` covers every alias used. Raises LocalProtocolError if the result is too big."""
+    body = encode_blocks(batch.readings, codes, batch.epoch * 1000)
+    message = pb.Batch(
+        epoch=batch.epoch,
+        seq=batch.seq,
+        declare=[
+            pb.SeriesDecl(
+                alias=d.alias,
+                device=d.device,
+                point=d.point,
+                unit=d.unit,
+                decimals=d.decimals,
+                reference=d.reference,
+                device_type=d.device_type,
+            )
+            for d in batch.declarations
+        ],
+        events=[_event_to_pb(e) for e in batch.events],
+        devices=[
+            pb.DeviceState(device=d.device, online=d.online, at_ms=d.at_ms, detail=d.detail) for d in batch.devices
+        ],
+        thinned=[
+            pb.Thinned(readings=t.readings, reason=t.reason, first_ms=t.first_ms, last_ms=t.last_ms, digest=t.digest)
+            for t in batch.thinned
+        ],
+        evidence=[
+            pb.EvidenceChunk(
+                ref=_ref_to_pb(c.ref),
+                device=c.device,
+                ts_ms=c.ts_ms,
+                total_bytes=c.total_bytes,
+                offset_bytes=c.offset_bytes,
+                content=c.content,
+            )
+            for c in batch.evidence
+        ],
+    )
+    packed = zstandard.compress(body, 3) if len(body) >= _ZSTD_FROM_BYTES else body
+    if len(packed) < len(body):
+        message.readings_zstd = packed
+    else:
+        message.readings = body
+    data = message.SerializeToString()
+    if len(data) > MAX_BATCH_BYTES:
+        raise LocalProtocolError(f"a batch of {len(data)} bytes; at most {MAX_BATCH_BYTES}", reason="too_big")
+    return data
+
+
+def open_envelope(data: bytes) -> Envelope:
+    """First look at a batch. Raises ContractError: ``too_big``, ``not_protobuf``, ``no_sequence``."""
+    if len(data) > MAX_BATCH_BYTES:
+        raise ContractError(f"a message of {len(data)} bytes; at most {MAX_BATCH_BYTES}", reason="too_big")
+    message = pb.Batch()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise ContractError("the payload is no batch", reason="not_protobuf") from error
+    if not message.epoch or not message.seq or message.seq >= 1 << 63:
+        raise ContractError("a batch without epoch or sequence", reason="no_sequence")
+    return Envelope(message, message.epoch, message.seq, message.version or 1)
+
+
+def declarations_of(envelope: Envelope) -> tuple[Declaration, ...]:
+    """Raises ContractError ``declaration``."""
+    found = []
+    for d in envelope.message.declare:
+        if not d.device or not d.point or not (d.decimals <= 12 or d.decimals == FLOAT_BITS) or d.alias >= 1 << 31:
+            raise ContractError(f"series {d.alias}: an impossible declaration", reason="declaration")
+        found.append(Declaration(d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type))
+    return tuple(found)
+
+
+def decode(envelope: Envelope, known: Mapping[int, SeriesCode]) -> Batch:
+    """The whole batch. ``known``: aliases declared before; this batch's own declarations are added to it.
+
+    Raises ContractError: ``newer_version``, ``zstd``, ``event``, ``evidence``, ``declaration`` and those of
+    :func:`~protocols.uplink.columns.decode_blocks`.
+    """
+    message = envelope.message
+    if envelope.version > WIRE_VERSION:
+        raise ContractError(f"wire version {envelope.version}; this core speaks {WIRE_VERSION}", reason="newer_version")
+    declarations = declarations_of(envelope)
+    codes: Mapping[int, SeriesCode] = {**known, **{d.alias: d.code for d in declarations}} if declarations else known
+    body = message.readings
+    if message.readings_zstd:
+        body = _decompress(message.readings_zstd)
+    return Batch(
+        epoch=envelope.epoch,
+        seq=envelope.seq,
+        readings=decode_blocks(body, codes, envelope.epoch * 1000),
+        declarations=declarations,
+        events=tuple(_event_from_pb(e) for e in message.events),
+        devices=tuple(DeviceState(d.device, d.online, d.at_ms, d.detail) for d in message.devices),
+        thinned=tuple(Thinned(t.readings, t.reason, t.first_ms, t.last_ms, t.digest) for t in message.thinned),
+        evidence=tuple(
+            EvidenceChunk(_ref_from_pb(c.ref), c.device, c.ts_ms, c.total_bytes, c.offset_bytes, c.content)
+            for c in message.evidence
+        ),
+    )
+
+
+def _decompress(packed: bytes) -> bytes:
+    try:
+        size = zstandard.frame_content_size(packed)
+        if size > MAX_BODY_BYTES:
+            raise ContractError(f"readings of {size} bytes unpacked; at most {MAX_BODY_BYTES}", reason="too_big")
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_BODY_BYTES)
+    except zstandard.ZstdError as error:
+        raise ContractError("readings do not unpack", reason="zstd") from error
+
+
+def device_of(source: str) -> tuple[str, str]:
+    """``device[/point]`` to (device, point)."""
+    device, _, point = source.partition("/")
+    return device, point
