@@ -1,0 +1,185 @@
+"""Device types as data: what a model can say, point by point, so that a new model needs no code.
+
+A type is one TOML file, ``protocols/devices/<class>/<model>.toml``; connectors, simulator and the device list read the
+same file. Wrong files are refused with file and key: a typing error must not become a silent factor of ten.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Literal
+
+import msgspec
+
+from protocols.core.errors import ConfigError
+
+Kind = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bool"]
+Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
+ProtocolName = Literal["modbus", "hj212", "dlt645"]
+
+#: Registers (or bits) one value takes.
+KIND_WIDTH: dict[str, int] = {
+    "u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2, "u64": 4, "i64": 4, "f64": 4, "bool": 1,
+}  # fmt: skip
+
+
+class ModbusPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a value sits in a Modbus device. ``address`` is the one on the wire (from 0), not 40001.
+
+    value = raw * factor + offset; a raw value (as the unsigned register pattern) listed in ``invalid`` is no value.
+    """
+
+    function: Literal[1, 2, 3, 4] = 3
+    address: int
+    kind: Kind = "u16"
+    order: Order = "ABCD"
+    factor: float = 1.0
+    offset: float = 0.0
+    invalid: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return KIND_WIDTH[self.kind]
+
+
+class Hj212Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Factor and suffix of a value in an HJ 212 upload. value = number on the wire * scale (stations differ in unit)."""
+
+    factor: str
+    suffix: str = "Rtd"
+    scale: float = 1.0
+    cn: str = "2011"
+
+
+class Dlt645Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Data identifier, high byte first. ``index``: n-th value of a block. ``every``: read in every n-th round only, so
+    that slow quantities (energy) leave the 2400 baud line to the fast ones."""
+
+    di: str
+    index: int = 0
+    every: int = 1
+
+
+class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    unit: str = ""
+    decimals: int = 3
+    range: tuple[float, float]
+    deadband: float = 0.0
+    snapshot_s: float = 60.0
+    noisy: bool = False
+    modbus: ModbusPoint | None = None
+    hj212: Hj212Point | None = None
+    dlt645: Dlt645Point | None = None
+
+
+class DeviceType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: str
+    zh: str
+    en: str
+    protocol: ProtocolName
+    provenance: str
+    points: tuple[Point, ...] = ()
+
+    def point(self, name: str) -> Point:
+        """The point of that name; KeyError if the type has none."""
+        for point in self.points:
+            if point.name == name:
+                return point
+        raise KeyError(f"{self.id} has no point {name!r}")
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device: DeviceType
+    point: tuple[Point, ...]
+
+
+def _root() -> Traversable:
+    return resources.files(__name__)
+
+
+def parse(text: str, *, type_id: str, where: str) -> DeviceType:
+    """One type from its TOML text. ``where`` names the file in errors."""
+    try:
+        file = msgspec.convert(tomllib.loads(text), _File)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+    found = msgspec.structs.replace(file.device, points=file.point)
+    _check(found, type_id=type_id, where=where)
+    return found
+
+
+def _check(found: DeviceType, *, type_id: str, where: str) -> None:
+    if found.id != type_id:
+        raise ConfigError(f"{where}: device.id is {found.id!r}, the path says {type_id!r}")
+    if not found.points:
+        raise ConfigError(f"{where}: point: a device type has at least one point")
+    seen: set[str] = set()
+    for number, point in enumerate(found.points):
+        key = f"{where}: point[{number}] ({point.name})"
+        if not (point.name.isidentifier() and point.name == point.name.lower()):
+            raise ConfigError(f"{key}: name: not snake_case")
+        if point.name in seen:
+            raise ConfigError(f"{key}: name: used twice")
+        seen.add(point.name)
+        low, high = point.range
+        if not low < high:
+            raise ConfigError(f"{key}: range: {low} is not below {high}")
+        if not 0 <= point.decimals <= 6:
+            raise ConfigError(f"{key}: decimals: 0 to 6")
+        if point.deadband < 0 or point.snapshot_s <= 0:
+            raise ConfigError(f"{key}: deadband is 0 or more, snapshot_s above 0")
+        given = [name for name in ("modbus", "hj212", "dlt645") if getattr(point, name) is not None]
+        if given != [found.protocol]:
+            raise ConfigError(f"{key}: needs exactly the table {found.protocol!r}, has {given}")
+        _check_binding(point, key)
+
+
+def _check_binding(point: Point, key: str) -> None:
+    if (m := point.modbus) is not None:
+        if not 0 <= m.address <= 65536 - m.width:
+            raise ConfigError(f"{key}: modbus.address: outside 0..65535")
+        if m.factor == 0:
+            raise ConfigError(f"{key}: modbus.factor: must not be 0")
+        if (m.function in (1, 2)) != (m.kind == "bool"):
+            raise ConfigError(f"{key}: modbus.kind: coils and inputs (function 1, 2) are bool, registers are not")
+    if (h := point.hj212) is not None and (h.scale == 0 or not h.factor):
+        raise ConfigError(f"{key}: hj212: factor must not be empty, scale not 0")
+    if (d := point.dlt645) is not None:
+        if len(d.di) not in (4, 8) or any(c not in "0123456789ABCDEF" for c in d.di):
+            raise ConfigError(f"{key}: dlt645.di: 8 upper-case hex digits (1997 edition: 4)")
+        if d.index < 0 or d.every < 1:
+            raise ConfigError(f"{key}: dlt645: index is 0 or more, every 1 or more")
+
+
+@cache
+def load(type_id: str) -> DeviceType:
+    """The device type of that id. Raises ConfigError naming file and key."""
+    path = f"protocols/devices/{type_id}.toml"
+    parts = type_id.split("/")
+    if len(parts) != 2 or not all(p.isidentifier() for p in parts):
+        raise ConfigError(f"device type {type_id!r}: expected <class>/<model>")
+    file = _root() / parts[0] / f"{parts[1]}.toml"
+    if not file.is_file():
+        raise ConfigError(f"device type {type_id!r}: no file {path}; known: {', '.join(_ids())}")
+    return parse(file.read_text(encoding="utf-8"), type_id=type_id, where=path)
+
+
+def _ids() -> list[str]:
+    return sorted(
+        f"{folder.name}/{file.name.removesuffix('.toml')}"
+        for folder in _root().iterdir()
+        if folder.is_dir() and not folder.name.startswith("_")
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def all_types() -> tuple[DeviceType, ...]:
+    """Every device type, by id."""
+    return tuple(load(type_id) for type_id in _ids())
