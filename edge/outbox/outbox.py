@@ -1,0 +1,383 @@
+"""A bounded, durable outbox: SQLite, write-ahead log, ``synchronous = FULL``.
+
+A call to :meth:`Outbox.commit` is one transaction and one fsync for everything that waited (grouped commit). When it
+has returned, a kill or a power cut loses nothing of it. A row is deleted only by :meth:`Outbox.acknowledge`, which the
+uplink calls after the cloud has committed.
+
+When the outbox is full, the oldest ``data`` and ``backfill`` rows not yet sent are emptied: the row keeps its sequence number and says how many readings went, of which time, with their digest. ``event`` rows are never touched.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from protocols.core.errors import ConfigError, ContractError, StoreError
+from protocols.core.model import Event, SeriesInfo
+from protocols.uplink import batch as wire
+from protocols.uplink.columns import Readings, SeriesCode, empty
+from protocols.uplink.digest import add, digest, series_hash
+from protocols.uplink.topics import LANES, Lane
+
+_SCHEMA_VERSION = 1
+_EXCHANGES_KEPT = 20_000
+_LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
+
+
+@dataclass(slots=True)
+class Pending:
+    """What one commit puts into one lane. ``readings.alias`` are aliases given by :meth:`Outbox.alias`."""
+
+    lane: Lane
+    readings: Readings = field(default_factory=empty)
+    events: Sequence[Event] = ()
+    devices: Sequence[wire.DeviceState] = ()
+    evidence: Sequence[wire.EvidenceChunk] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    lane: Lane
+    seq: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """Rows waiting per lane, bytes on disk in payloads, readings thrown away so far, age of the oldest row (ms)."""
+
+    rows: dict[Lane, int]
+    payload_bytes: int
+    thinned: int
+    oldest_ms: int
+
+
+class Outbox:
+    """Not for concurrent writers; a lock lets the uplink acknowledge while the agent commits."""
+
+    def __init__(self, path: Path, *, now_ms: int, max_bytes: int = 256 << 20) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            self._db.execute("pragma busy_timeout = 5000")
+            self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"outbox {path}: {error}") from error
+        self.epoch = self._epoch(path, now_ms)
+        self._series: dict[tuple[str, str], int] = {}
+        self._info: dict[int, wire.Declaration] = {}
+        self._declared: dict[int, int] = {}
+        self._hash: dict[int, int] = {}
+        self._new: dict[int, wire.Declaration] = {}
+        for alias, device, point, unit, decimals, reference, device_type, lanes in self._db.execute(
+            "select alias, device, point, unit, decimals, reference, device_type, lanes from series"
+        ):
+            self._remember(wire.Declaration(alias, device, point, unit, decimals, reference, device_type), lanes)
+        self._codes: dict[int, SeriesCode] = {alias: d.code for alias, d in self._info.items()}
+        self._sent: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
+        self._payload_bytes = int(row[0])
+        self.refused = 0  # commits that the disk did not take
+
+    def _epoch(self, path: Path, now_ms: int) -> int:
+        meta = dict(self._db.execute("select name, value from meta").fetchall())
+        if meta and meta.get("schema") != _SCHEMA_VERSION:
+            raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {_SCHEMA_VERSION}")
+        if not meta:
+            epoch = max(1, now_ms // 1000)
+            self._db.execute("begin immediate")
+            self._db.executemany("insert into meta values (?, ?)", [("schema", _SCHEMA_VERSION), ("epoch", epoch)])
+            self._db.executemany(
+                "insert into lane (lane, next_seq) values (?, 1)", [(n,) for n in _LANE_NUMBER.values()]
+            )
+            self._db.execute("commit")
+            return epoch
+        return int(meta["epoch"])
+
+    def _remember(self, declaration: wire.Declaration, lanes: int) -> None:
+        alias = declaration.alias
+        self._series[declaration.device, declaration.point] = alias
+        self._info[alias] = declaration
+        self._declared[alias] = lanes
+        self._hash[alias] = series_hash(declaration.device, declaration.point)
+
+    # -- series -------------------------------------------------------------------------------------------------
+
+    def alias(self, info: SeriesInfo, first_integer: int) -> int:
+        """The alias of a series, given on first use. ``first_integer`` becomes the reference of its columns."""
+        found = self._series.get((info.device, info.point))
+        if found is not None:
+            return found
+        alias = len(self._series)
+        declaration = wire.Declaration(
+            alias, info.device, info.point, info.unit, info.decimals, first_integer, info.device_type
+        )
+        self._remember(declaration, 0)
+        self._codes[alias] = declaration.code
+        self._new[alias] = declaration
+        return alias
+
+    def series(self) -> list[wire.Declaration]:
+        return [self._info[alias] for alias in sorted(self._info)]
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def commit(self, pending: Sequence[Pending], *, now_ms: int, exchanges: Sequence[str] = ()) -> None:
+        """Make everything durable in one transaction. Raises StoreError if the disk did not take it (nothing kept)."""
+        with self._lock:
+            declared_before = dict(self._declared)
+            payload_bytes = self._payload_bytes
+            try:
+                self._db.execute("begin immediate")
+                self._db.executemany(
+                    "insert or ignore into series (alias, device, point, unit, decimals, reference, device_type)"
+                    " values (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type)
+                        for d in self._new.values()
+                    ],
+                )
+                for part in pending:
+                    self._insert(part, now_ms)
+                if exchanges:
+                    self._db.executemany(
+                        "insert or ignore into exchange values (?, ?)", [(e, now_ms) for e in exchanges]
+                    )
+                if self._payload_bytes > self._max_bytes:
+                    self._thin(now_ms)
+                self._db.execute("commit")
+            except (sqlite3.Error, OSError) as error:
+                self._declared = declared_before
+                self._payload_bytes = payload_bytes
+                self.refused += 1
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise StoreError(f"the outbox did not take a commit: {error}") from error
+            self._new.clear()
+
+    def _insert(self, part: Pending, now_ms: int) -> None:
+        for readings in _split(part.readings):
+            first = readings is part.readings or len(readings) == 0
+            self._insert_row(
+                part.lane,
+                readings,
+                part.events if first else (),
+                part.devices if first else (),
+                part.evidence if first else (),
+                now_ms,
+            )
+
+    def _insert_row(
+        self,
+        lane: Lane,
+        readings: Readings,
+        events: Sequence[Event],
+        devices: Sequence[wire.DeviceState],
+        evidence: Sequence[wire.EvidenceChunk],
+        now_ms: int,
+    ) -> None:
+        number = _LANE_NUMBER[lane]
+        bit = 1 << number
+        aliases = np.unique(readings.alias).tolist()
+        fresh = [alias for alias in aliases if not self._declared[alias] & bit]
+        seq, total = self._db.execute("select next_seq, digest from lane where lane = ?", (number,)).fetchone()
+        payload = wire.encode(
+            wire.Batch(
+                epoch=self.epoch,
+                seq=seq,
+                readings=readings,
+                declarations=tuple(self._info[alias] for alias in fresh),
+                events=tuple(events),
+                devices=tuple(devices),
+                evidence=tuple(evidence),
+            ),
+            self._codes,
+        )
+        self._db.execute(
+            "insert into batch values (?, ?, ?, ?, ?, ?)", (number, seq, now_ms, len(readings), len(events), payload)
+        )
+        self._db.execute(
+            "update lane set next_seq = next_seq + 1, readings = readings + ?, events = events + ?, digest = ?"
+            " where lane = ?",
+            (len(readings), len(events), str(add(int(total), self.digest_of(readings))), number),
+        )
+        if fresh:
+            for alias in fresh:
+                self._declared[alias] |= bit
+            self._db.executemany(
+                "update series set lanes = lanes | ? where alias = ?", [(bit, alias) for alias in fresh]
+            )
+        self._payload_bytes += len(payload)
+
+    def digest_of(self, readings: Readings) -> int:
+        """Order-free digest of readings, the same the cloud computes from its rows."""
+        if not len(readings):
+            return 0
+        table = np.array([self._hash[a] for a in range(int(readings.alias.max()) + 1)], dtype=np.uint64)
+        return digest(table[readings.alias], readings.ts_ms, readings.integer, readings.quality)
+
+    def _thin(self, now_ms: int) -> None:
+        """Empty the oldest unsent data and backfill rows until a tenth of the room is free."""
+        goal = self._max_bytes * 9 // 10
+        for lane in ("backfill", "data"):
+            number = _LANE_NUMBER[lane]
+            rows = self._db.execute(
+                "select seq, payload, readings from batch where lane = ? and seq > ? and readings > 0 order by seq",
+                (number, self._sent[lane]),
+            )
+            thinned = 0
+            for seq, payload, count in rows.fetchall():
+                if self._payload_bytes <= goal:
+                    break
+                envelope = wire.open_envelope(payload)
+                kept = wire.decode(envelope, self._codes)
+                stone = wire.encode(
+                    wire.Batch(
+                        epoch=self.epoch,
+                        seq=seq,
+                        declarations=kept.declarations,
+                        events=kept.events,
+                        devices=kept.devices,
+                        thinned=(
+                            wire.Thinned(
+                                count,
+                                "outbox_full",
+                                int(kept.readings.ts_ms.min()),
+                                int(kept.readings.ts_ms.max()),
+                                self.digest_of(kept.readings),
+                            ),
+                        ),
+                    ),
+                    self._codes,
+                )
+                self._db.execute(
+                    "update batch set payload = ?, readings = 0 where lane = ? and seq = ?", (stone, number, seq)
+                )
+                self._payload_bytes += len(stone) - len(payload)
+                thinned += count
+            if thinned:
+                self._db.execute("update lane set thinned = thinned + ? where lane = ?", (thinned, number))
+
+    # -- reading and acknowledging ------------------------------------------------------------------------------
+
+    def rows(self, lane: Lane, after: int, *, limit: int = 32) -> list[Row]:
+        """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on."""
+        with self._lock:
+            found = self._db.execute(
+                "select seq, payload from batch where lane = ? and seq > ? order by seq limit ?",
+                (_LANE_NUMBER[lane], after, limit),
+            ).fetchall()
+            if found:
+                self._sent[lane] = max(self._sent[lane], found[-1][0])
+        return [Row(lane, seq, payload) for seq, payload in found]
+
+    def acknowledge(self, epoch: int, lane: Lane, committed: int) -> int:
+        """The cloud has committed a lane up to here: delete. Returns the number of rows freed.
+
+        Raises ContractError for an acknowledgement of another epoch or of what was never written.
+        """
+        number = _LANE_NUMBER[lane]
+        with self._lock:
+            next_seq, acked = self._db.execute("select next_seq, acked from lane where lane = ?", (number,)).fetchone()
+            if epoch != self.epoch or committed >= next_seq:
+                raise ContractError(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
+            if committed <= acked:
+                return 0
+            self._db.execute("begin immediate")
+            size, count = self._db.execute(
+                "select coalesce(sum(length(payload)), 0), count(*) from batch where lane = ? and seq <= ?",
+                (number, committed),
+            ).fetchone()
+            self._db.execute("delete from batch where lane = ? and seq <= ?", (number, committed))
+            self._db.execute("update lane set acked = ? where lane = ?", (committed, number))
+            self._db.execute(
+                "delete from exchange where made_ms < (select min(made_ms) from"
+                " (select made_ms from exchange order by made_ms desc limit ?))",
+                (_EXCHANGES_KEPT,),
+            )
+            self._db.execute("commit")
+            self._payload_bytes -= size
+            return int(count)
+
+    def acked(self, lane: Lane) -> int:
+        with self._lock:
+            row = self._db.execute("select acked from lane where lane = ?", (_LANE_NUMBER[lane],)).fetchone()
+        return int(row[0])
+
+    def seen_exchange(self, exchange: str) -> bool:
+        """Whether a push of this identity is durable already."""
+        with self._lock:
+            row = self._db.execute("select 1 from exchange where id = ?", (exchange,)).fetchone()
+        return row is not None
+
+    def depth(self, now_ms: int) -> OutboxDepth:
+        with self._lock:
+            counts = dict(self._db.execute("select lane, count(*) from batch group by lane").fetchall())
+            oldest = self._db.execute("select min(made_ms) from batch").fetchone()[0]
+            thinned = self._db.execute("select sum(thinned) from lane").fetchone()[0]
+        return OutboxDepth(
+            {lane: int(counts.get(number, 0)) for lane, number in _LANE_NUMBER.items()},
+            self._payload_bytes,
+            int(thinned),
+            max(0, now_ms - int(oldest)) if oldest is not None else 0,
+        )
+
+    def totals(self) -> dict[Lane, dict[str, int]]:
+        """Everything ever accepted, per lane: readings, events, digest, thinned, last sequence, acknowledged."""
+        with self._lock:
+            rows = self._db.execute("select lane, next_seq - 1, acked, readings, events, digest, thinned from lane")
+            return {
+                LANES[lane]: {
+                    "seq": seq,
+                    "acked": acked,
+                    "readings": readings,
+                    "events": events,
+                    "digest": int(total),
+                    "thinned": thinned,
+                }
+                for lane, seq, acked, readings, events, total, thinned in rows.fetchall()
+            }
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def put_state(self, name: str, value: bytes) -> None:
+        with self._lock:
+            self._db.execute("insert or replace into state values (?, ?)", (name, value))
+
+    def get_state(self, name: str) -> bytes | None:
+        with self._lock:
+            row = self._db.execute("select value from state where name = ?", (name,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+_MAX_ROW_READINGS = 50_000  # keeps a row well under the wire's limit even when nothing compresses
+
+
+def _split(readings: Readings) -> list[Readings]:
+    if len(readings) <= _MAX_ROW_READINGS:
+        return [readings]
+    cuts = range(0, len(readings), _MAX_ROW_READINGS)
+    return [
+        Readings(
+            readings.alias[at : at + _MAX_ROW_READINGS],
+            readings.ts_ms[at : at + _MAX_ROW_READINGS],
+            readings.lag_ms[at : at + _MAX_ROW_READINGS],
+            readings.integer[at : at + _MAX_ROW_READINGS],
+            readings.quality[at : at + _MAX_ROW_READINGS],
+        )
+        for at in cuts
+    ]

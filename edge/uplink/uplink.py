@@ -1,0 +1,196 @@
+"""Keeps the outbox flowing to the core: connect, send in windows, delete after the core's commit, reconnect.
+
+``live`` says whether the core is acknowledging; while it is not, the agent files new readings in the backfill lane, so
+that on return fresh data does not queue behind the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from edge.clock import Clock
+from edge.config import MqttConfig
+from edge.outbox import Outbox
+from edge.uplink.sender import Sender
+from edge.uplink.session import MqttSession
+from protocols.core.errors import ContractError, LinkDown, LinkRefused, TransportError
+from protocols.uplink import topics
+from protocols.uplink import uplink_pb2 as pb
+from protocols.uplink.batch import WIRE_VERSION
+from protocols.uplink.topics import LANES, Lane
+
+log = logging.getLogger("citybrain.edge.uplink")
+
+_BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
+_TICK_S = 0.25
+
+
+class Uplink:
+    """One per agent. ``health`` gives the heartbeat's numbers; ``rejected`` hears of a batch that was set aside."""
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        gateway: str,
+        shard: int,
+        password: str,
+        version: str,
+        health: Callable[[], tuple[dict[str, float], dict[str, str]]],
+        rejected: Callable[[Lane, int, str], None],
+        health_every_s: float = 5.0,
+    ) -> None:
+        self._config = config
+        self._outbox = outbox
+        self._clock = clock
+        self._gateway = gateway
+        self._shard = shard
+        self._password = password
+        self._version = version
+        self._health = health
+        self._rejected = rejected
+        self._health_every_s = health_every_s
+        self._wake = asyncio.Event()
+        self.live = False
+        self.connected = False
+        self.counters: dict[str, int] = {"connects": 0, "losses": 0, "sent_batches": 0, "sent_bytes": 0, "resent": 0}
+        self.last_error = ""
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Only a programming error ends it otherwise."""
+        backoff_s = _BACKOFF_FIRST_S
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                await self._serve()
+            except (TransportError, LinkRefused) as error:
+                if self.connected or not self.last_error:
+                    log.warning("uplink lost: %s", error)
+                self.last_error = str(error)
+            finally:
+                if self.connected:
+                    self.counters["losses"] += 1
+                self.connected = self.live = False
+            if asyncio.get_running_loop().time() - started > 30:
+                backoff_s = _BACKOFF_FIRST_S
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
+
+    def _topic(self, channel: str) -> str:
+        return topics.up(self._shard, self._gateway, channel)
+
+    def _state(self, *, online: bool) -> bytes:
+        return pb.State(
+            online=online,
+            epoch=self._outbox.epoch,
+            at_ms=self._clock.now_ms(),
+            agent_version=self._version,
+            wire_version=WIRE_VERSION,
+        ).SerializeToString()
+
+    async def _serve(self) -> None:
+        will = (self._topic("state"), self._state(online=False))
+        session = MqttSession(self._config, self._gateway, self._password, will)
+        try:
+            await session.open(topics.down(self._shard, self._gateway, "+"))
+            session.publish(self._topic("state"), self._state(online=True), retain=True)
+            self.connected = True
+            self.counters["connects"] += 1
+            log.info("uplink %s: %s", "back" if self.last_error else "up", self._config.url)
+            self.last_error = ""
+            sender = Sender(
+                lambda lane, after, limit: self._outbox.rows(lane, after, limit=limit),
+                {lane: self._outbox.acked(lane) for lane in LANES},
+                self._monotonic_ms(),
+            )
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(session, sender))
+                group.create_task(self._send(session, sender))
+                group.create_task(self._heartbeat(session))
+        except* TransportError as errors:
+            first = errors.exceptions[0]
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+        except* asyncio.CancelledError:
+            if self.connected:
+                session.publish(self._topic("state"), self._state(online=False), retain=True)
+                await asyncio.sleep(0.1)  # let the farewell leave before the socket closes
+            raise
+        finally:
+            await session.close()
+
+    @staticmethod
+    def _monotonic_ms() -> int:
+        return round(asyncio.get_running_loop().time() * 1000)
+
+    async def _send(self, session: MqttSession, sender: Sender) -> None:
+        timeout_ms = round(self._config.ack_timeout_s * 1000)
+        stalls = 0
+        acked_before = -1
+        while True:
+            now = self._monotonic_ms()
+            if sender.stalled(now, timeout_ms):
+                self.live = False
+                acked = sum(self._outbox.acked(lane) for lane in LANES)
+                stalls = stalls + 1 if acked == acked_before else 1
+                acked_before = acked
+                if stalls >= 3:
+                    raise LinkDown("connected, but the core acknowledges nothing")
+            for row in sender.due(now):
+                session.publish(self._topic(row.lane), row.payload)
+                self.counters["sent_batches"] += 1
+                self.counters["sent_bytes"] += len(row.payload)
+            self.counters["resent"] = sender.resent
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _receive(self, session: MqttSession, sender: Sender) -> None:
+        while True:
+            message = await session.receive()
+            if not message.topic.endswith("/ack"):
+                continue
+            ack = pb.Ack()
+            try:
+                ack.ParseFromString(message.payload)
+                lane = _lane(ack.lane)
+                if ack.epoch != self._outbox.epoch:
+                    continue  # of an outbox that is gone: queued by the broker while we were away
+                await asyncio.to_thread(self._outbox.acknowledge, ack.epoch, lane, ack.committed)
+            except (DecodeError, ContractError) as error:
+                log.warning("an acknowledgement that makes no sense: %s", error)
+                continue
+            if ack.rejected_seq:
+                self._rejected(lane, ack.rejected_seq, ack.reason)
+            sender.acknowledged(lane, ack.committed, resend=ack.resend, now_ms=self._monotonic_ms())
+            self.live = True
+            self._wake.set()
+
+    async def _heartbeat(self, session: MqttSession) -> None:
+        while True:
+            values, texts = self._health()
+            health = pb.Health(at_ms=self._clock.now_ms(), values=values, texts=texts)
+            session.publish(self._topic("health"), health.SerializeToString(), qos=0)
+            await asyncio.sleep(self._health_every_s)
+
+
+def _lane(name: str) -> Lane:
+    for lane in LANES:
+        if lane == name:
+            return lane
+    raise ContractError(f"no lane {name!r}", reason="ack")
