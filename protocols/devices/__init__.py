@@ -46,7 +46,7 @@ class ModbusPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Hj212Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Factor and suffix of a value in an HJ 212 upload. value = number on the wire * scale (stations differ in unit)."""
+    """Factor and suffix of a value in an HJ 212 upload. value = number on the wire * scale (units vary by station)."""
 
     factor: str
     suffix: str = "Rtd"

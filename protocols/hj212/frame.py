@@ -1,0 +1,222 @@
+"""Frames of HJ 212: ``##`` + length (4 digits) + data + CRC (4 hex digits) + CR LF, as stations really send them.
+
+The field has four checksum rules and several ways to count the length, so a frame is accepted by its length when the
+checksum fits there, else by the checksum before a line end (lenient mode only). Of several candidates the one that is
+complete first wins: a wrong length field never hides the good frame behind it. On failure ONE byte is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from protocols.core.errors import LocalProtocolError, RemoteProtocolError
+
+Variant = Literal["hj212", "modbus", "modbus-swapped", "arc"]
+#: In the order in which they are tried: the standard's own rule first.
+VARIANTS: tuple[Variant, ...] = ("hj212", "modbus", "modbus-swapped", "arc")
+
+#: The standard says 1024; 1623 has been seen. Four digits are what the field can say.
+MAX_DATA = 9999
+_MAX_HELD = 6 + MAX_DATA + 6
+#: A stream that is nothing but frame starts must not cost quadratic time.
+_MAX_STARTS = 16
+
+_START = re.compile(rb"##")
+#: Four hex digits and then the end of the line or the next frame.
+_TAIL = re.compile(rb"[0-9A-Fa-f]{4}(?=\r|\n|##)")
+_TAIL_AT_REST = re.compile(rb"[0-9A-Fa-f]{4}(?=\r|\n|##|\Z)")
+_BETWEEN = b"\r\n \t\0"
+
+
+def _table() -> tuple[int, ...]:
+    out = []
+    for value in range(256):
+        reg = value
+        for _ in range(8):
+            reg = (reg >> 1) ^ 0xA001 if reg & 1 else reg >> 1
+        out.append(reg)
+    return tuple(out)
+
+
+_TABLE = _table()
+
+
+def _crc_standard(data: bytes) -> int:
+    # Annex A throws the low byte of the register away at every step, so it is no CRC-16/MODBUS: 256 results only.
+    reg = 0xFFFF
+    for byte in data:
+        reg = _TABLE[(reg >> 8) ^ byte]
+    return reg
+
+
+def _crc16(data: bytes, start: int) -> int:
+    reg = start
+    for byte in data:
+        reg = (reg >> 8) ^ _TABLE[(reg ^ byte) & 0xFF]
+    return reg
+
+
+def checksum(data: bytes, variant: Variant = "hj212") -> str:
+    """The four hex digits of ``data`` (from Q of QN to the last ``&&``) by one of the rules in the field."""
+    match variant:
+        case "hj212":
+            return f"{_crc_standard(data):04X}"
+        case "modbus":
+            return f"{_crc16(data, 0xFFFF):04X}"
+        case "modbus-swapped":
+            reg = _crc16(data, 0xFFFF)
+            return f"{(reg & 0xFF) << 8 | reg >> 8:04X}"
+        case "arc":
+            return f"{_crc16(data, 0):04X}"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """The data part of one frame, and by which rules it was accepted."""
+
+    data: bytes
+    variant: Variant = "hj212"
+    length_ok: bool = True
+
+
+def build(data: bytes, variant: Variant = "hj212") -> bytes:
+    """The bytes on the wire. Raises LocalProtocolError if the length field cannot say it."""
+    if len(data) > MAX_DATA:
+        raise LocalProtocolError(f"HJ 212 data of {len(data)} bytes, the length field ends at 9999", reason="length")
+    return b"##%04d%b%b\r\n" % (len(data), data, checksum(data, variant).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    end: int
+    frame: RawFrame
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    reason: str
+
+
+class Scanner:
+    """Cuts a byte stream into frames. ``strict``: the standard's checksum and a right length field, nothing else."""
+
+    def __init__(self, *, variants: Sequence[Variant] = VARIANTS, strict: bool = False) -> None:
+        self._variants: tuple[Variant, ...] = ("hj212",) if strict else tuple(variants)
+        self._strict = strict
+        self._held = bytearray()
+        self._in_noise = False
+
+    @property
+    def held(self) -> int:
+        """Bytes waiting for more."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> list[RawFrame | RemoteProtocolError]:
+        out: list[RawFrame | RemoteProtocolError] = []
+        # In slices, so that a huge read cannot make the buffer huge.
+        for at in range(0, len(data), 4096):
+            self._held += data[at : at + 4096]
+            out.extend(self._drain(at_rest=False))
+        return out
+
+    def idle(self) -> list[RawFrame | RemoteProtocolError]:
+        """Nothing more comes: judge what is held, and give it up."""
+        out = list(self._drain(at_rest=True))
+        if self._held:
+            out.append(RemoteProtocolError("HJ 212 frame cut off", reason="short"))
+            self._held.clear()
+        self._in_noise = False
+        return out
+
+    def reset(self) -> None:
+        self._held.clear()
+        self._in_noise = False
+
+    def _drain(self, *, at_rest: bool) -> Iterator[RawFrame | RemoteProtocolError]:
+        while self._held:
+            yield from self._skip_to_start()
+            starts = [m.start() for m in _START.finditer(self._held)][: _MAX_STARTS + 1]
+            if not starts:
+                return
+            verdicts: dict[int, _Bad | None] = {}
+            best: tuple[int, _Hit] | None = None
+            for start in starts:
+                if best is not None and start >= best[1].end:
+                    break
+                verdict = self._judge(start, at_rest=at_rest)
+                if isinstance(verdict, _Hit):
+                    if best is None or verdict.end < best[1].end:
+                        best = (start, verdict)
+                else:
+                    verdicts[start] = verdict
+            if best is not None:
+                for start, bad in verdicts.items():
+                    if start < best[0]:
+                        yield from self._report(bad.reason if bad else "short")
+                self._in_noise = False
+                del self._held[: best[1].end]
+                yield best[1].frame
+                continue
+            head = verdicts.get(0)
+            if head is None and len(self._held) < _MAX_HELD and len(starts) <= _MAX_STARTS:
+                return
+            yield from self._report(head.reason if head else "length")
+            del self._held[:1]
+
+    def _skip_to_start(self) -> Iterator[RemoteProtocolError]:
+        start = self._held.find(b"##")
+        if start < 0:
+            start = len(self._held) - (1 if self._held.endswith(b"#") else 0)
+        if self._held[:start].strip(_BETWEEN):
+            yield from self._report("garbage")
+        del self._held[:start]
+
+    def _report(self, reason: str) -> Iterator[RemoteProtocolError]:
+        # What follows a bad start belongs to the same mishap: one report, until a good frame or a new bad start.
+        if reason == "garbage" and self._in_noise:
+            return
+        self._in_noise = True
+        yield RemoteProtocolError(f"HJ 212 frame refused: {reason}", reason=reason)
+
+    def _judge(self, start: int, *, at_rest: bool) -> _Hit | _Bad | None:
+        held = self._held
+        digits = bytes(held[start + 2 : start + 6])
+        if digits and not digits.isdigit():
+            return _Bad("garbage")
+        if len(digits) < 4:
+            return None
+        body, length = start + 6, int(digits)
+        end = body + length + 4
+        if len(held) >= end:
+            data = bytes(held[body : body + length])
+            if (variant := self._match(data, bytes(held[body + length : end]))) is not None:
+                return _Hit(end, RawFrame(data, variant, length_ok=True))
+        for tail in (_TAIL_AT_REST if at_rest else _TAIL).finditer(held, body):
+            data = bytes(held[body : tail.start()])
+            after = bytes(held[tail.end() : tail.end() + 1])
+            at_line_end = after in (b"\r", b"\n", b"")
+            # A forwarder has been seen to lose the closing &&; then only a line end says that the frame is over.
+            if not data.endswith(b"&&") and after not in (b"\r", b"\n"):
+                continue
+            if self._strict:
+                if at_line_end:
+                    return _Bad("crc" if len(data) == length else "length")
+                continue
+            if (variant := self._match(data, tail.group())) is not None:
+                return _Hit(tail.end(), RawFrame(data, variant, length_ok=len(data) == length))
+            if at_line_end:
+                return _Bad("crc")
+        return None
+
+    def _match(self, data: bytes, printed: bytes) -> Variant | None:
+        try:
+            wanted = printed.decode("ascii").upper()
+        except UnicodeDecodeError:
+            return None
+        for variant in self._variants:
+            if checksum(data, variant) == wanted:
+                return variant
+        return None
