@@ -1,0 +1,300 @@
+"""Scene and story files: which devices hang where, what they measure, what goes wrong, what must come out.
+
+A rig engineer writes these by hand, so a typing error is refused with file, line and key before anything is opened.
+A scene runs from now on real transports; a story names its start and runs in virtual time. The same file serves both.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from firmware_sim.camera.model import CameraModel
+from firmware_sim.clock import to_ms
+from firmware_sim.signals import SignalSpec
+from protocols import devices
+from protocols.core import tomlfile
+from protocols.core.errors import ConfigError
+
+BusKind = Literal["modbus-rtu", "modbus-tcp", "hj212-client", "dlt645", "camera"]
+FaultKind = Literal[
+    "drop", "delay", "garble", "truncate", "wrong_checksum", "silence", "restart", "clock_step", "wrong_address"
+]
+Parity = Literal["N", "E", "O"]
+#: Where each kind of bus may be offered; stories need none of them.
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "modbus-rtu": ("pty",),
+    "dlt645": ("pty",),
+    "modbus-tcp": ("listen",),
+    "hj212-client": ("connect",),
+    "camera": ("listen", "file"),
+}
+PROTOCOL_OF: Mapping[str, str] = {
+    "modbus-rtu": "modbus",
+    "modbus-tcp": "modbus",
+    "hj212-client": "hj212",
+    "dlt645": "dlt645",
+}
+#: What leaves the factory: Modbus sensors 9600 8N1, DL/T 645 meters 2400 8E1.
+DEFAULT_BAUD: Mapping[str, int] = {"modbus-rtu": 9600, "dlt645": 2400}
+DEFAULT_PARITY: Mapping[str, Parity] = {"modbus-rtu": "N", "dlt645": "E"}
+#: Flags a station may put on an item (HJ 212-2017, item flag).
+MARKS = frozenset("NFMSDCTB")
+
+
+class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A link that devices share."""
+
+    id: str
+    kind: BusKind
+    pty: str | None = None
+    listen: str | None = None
+    connect: str | None = None
+    file: str | None = None
+    baud: int | None = None
+    parity: Parity | None = None
+    pace: bool | None = None  # None: paced when live, not in virtual time
+    turnaround_ms: int = 20  # from the end of a request to the first byte of the answer (DL/T 645: 20..500)
+
+    @property
+    def serial(self) -> bool:
+        return self.kind in DEFAULT_BAUD
+
+    @property
+    def byte_bits(self) -> int:
+        """Bits on the line for one byte: start, 8 data, parity if any, stop."""
+        return 10 if (self.parity or DEFAULT_PARITY[self.kind]) == "N" else 11
+
+    @property
+    def speed(self) -> int:
+        return self.baud or DEFAULT_BAUD[self.kind]
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something that goes wrong from ``at_s`` on for ``for_s`` seconds (None: to the end)."""
+
+    kind: FaultKind
+    at_s: float = 0.0
+    for_s: float | None = None
+    every: int = 1  # each n-th frame of the span
+    delay_s: float = 0.0  # kind delay
+    offset_s: float = 0.0  # kind clock_step
+    set_to: datetime | None = (
+        None  # kind clock_step: the clock reads this at at_s and runs on (1970 after a flat battery)
+    )
+    repeat_s: float | None = None  # the span comes again every so often
+
+
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """HJ 212 item flag on a point for a while, e.g. C while it is being calibrated."""
+
+    point: str
+    flag: str
+    at_s: float = 0.0
+    for_s: float | None = None
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One simulated device: its type says how it speaks, its signals what it measures."""
+
+    id: str
+    type: str
+    bus: str
+    address: int | str | None = None  # Modbus unit, or DL/T 645 meter number as text
+    mn: str | None = None  # HJ 212 device id
+    password: str = "123456"  # noqa: S105 - HJ 212's PW field, the factory's value; not a secret
+    st: str = "39"  # HJ 212 system code; 39 = construction dust
+    interval_s: float = 1.0  # HJ 212: seconds between real-time uploads (2011)
+    minute: bool = False  # HJ 212: minute data (2051) too
+    signals: Mapping[str, SignalSpec] = {}
+    fault: tuple[Fault, ...] = ()
+    mark: tuple[Mark, ...] = ()
+
+
+class ExpectedCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    type: str
+    department: str
+    level: str
+
+
+class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What must come out of a story. The simulator only carries it; whoever plays the story checks it."""
+
+    events: tuple[str, ...] = ()
+    none_of: tuple[str, ...] = ()
+    case: ExpectedCase | None = None
+    cleared: tuple[str, ...] = ()
+
+
+class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: str
+    zh: str = ""
+    en: str = ""
+    start: datetime | None = None  # virtual time of second 0 (stories)
+    duration_s: float | None = None  # None: until stopped
+    seed: int = 1
+    bus: tuple[Bus, ...]
+    device: tuple[Device, ...] = ()
+    camera: tuple[dict[str, Any], ...] = ()
+    expect: Expect | None = None
+
+    @property
+    def start_ms(self) -> int | None:
+        return None if self.start is None else to_ms(self.start)
+
+    def devices_on(self, bus_id: str) -> list[Device]:
+        return [device for device in self.device if device.bus == bus_id]
+
+    def cameras_on(self, bus_id: str) -> list[CameraModel]:
+        return [CameraModel.from_table(c, seed=self.seed) for c in self.camera if c.get("bus") == bus_id]
+
+
+def load_scene(path: str | Path, values: Mapping[str, str] | None = None) -> Scene:
+    """Read and check a scene file; ``values`` fill its ``${placeholders}``. Raises ConfigError with file and key."""
+    where = Path(path)
+    try:
+        text = where.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: cannot read the scene ({error})") from error
+    return parse_scene(text, str(where), values)
+
+
+def parse_scene(text: str, name: str, values: Mapping[str, str] | None = None) -> Scene:
+    """The same from text; ``name`` is what errors call the file."""
+    if values is not None:
+        try:
+            text = string.Template(text).substitute(values)
+        except KeyError as error:
+            raise ConfigError(f"{name}: nothing was given for ${{{error.args[0]}}}") from error
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    scene = tomlfile.decode(text, Scene, name)
+    try:
+        _check(scene)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    return scene
+
+
+def _check(scene: Scene) -> None:
+    if scene.start is not None and scene.start.tzinfo is None:
+        raise ConfigError("start: needs a zone, e.g. +08:00")
+    if scene.duration_s is not None and scene.duration_s <= 0:
+        raise ConfigError("duration_s: must be above 0")
+    buses: dict[str, Bus] = {}
+    for bus in scene.bus:
+        if bus.id in buses:
+            raise ConfigError(f"bus {bus.id}: id used twice")
+        buses[bus.id] = bus
+        _check_bus(bus)
+    seen: set[str] = set()
+    addresses: set[tuple[str, str]] = set()
+    for device in scene.device:
+        where = f"device {device.id}"
+        if device.id in seen:
+            raise ConfigError(f"{where}: id used twice")
+        seen.add(device.id)
+        if device.bus not in buses:
+            raise ConfigError(f"{where}: bus: there is no bus {device.bus!r}; there are {', '.join(buses)}")
+        address = _check_device(device, buses[device.bus], where)
+        if (device.bus, address) in addresses:
+            raise ConfigError(f"{where}: address {address} is used twice on {device.bus}")
+        addresses.add((device.bus, address))
+    for table in scene.camera:
+        model = CameraModel.from_table(table)
+        if model.id in seen:
+            raise ConfigError(f"camera {model.id}: id used twice")
+        seen.add(model.id)
+        if model.bus not in buses or buses[model.bus].kind != "camera":
+            raise ConfigError(f"camera {model.id}: bus: {model.bus!r} is no bus of kind camera")
+
+
+def _check_bus(bus: Bus) -> None:
+    allowed = PLACES[bus.kind]
+    for key in ("pty", "listen", "connect", "file"):
+        if getattr(bus, key) is not None and key not in allowed:
+            raise ConfigError(f"bus {bus.id}: {key}: a bus of kind {bus.kind} takes {' or '.join(allowed)}")
+    if not bus.serial and (bus.baud is not None or bus.parity is not None or bus.pace):
+        raise ConfigError(f"bus {bus.id}: baud, parity and pace belong to serial buses")
+    if bus.baud is not None and not 300 <= bus.baud <= 1_000_000:
+        raise ConfigError(f"bus {bus.id}: baud: {bus.baud} is outside 300..1000000")
+    if not 0 <= bus.turnaround_ms <= 5000:
+        raise ConfigError(f"bus {bus.id}: turnaround_ms: {bus.turnaround_ms} is outside 0..5000")
+
+
+def _check_device(device: Device, bus: Bus, where: str) -> str:
+    """Returns the device's address on its bus as text."""
+    if bus.kind == "camera":
+        raise ConfigError(f"{where}: bus: {bus.id} is for cameras")
+    device_type = devices.load(device.type)
+    protocol = PROTOCOL_OF[bus.kind]
+    if device_type.protocol != protocol:
+        raise ConfigError(f"{where}: type {device.type} speaks {device_type.protocol}, bus {bus.id} {protocol}")
+    points = {point.name for point in device_type.points}
+    for name, spec in device.signals.items():
+        if name not in points:
+            raise ConfigError(f"{where}: signals.{name}: {device.type} has {', '.join(sorted(points))}")
+        try:
+            spec.check()
+        except ValueError as error:
+            raise ConfigError(f"{where}: signals.{name}: {error}") from error
+    for number, mark in enumerate(device.mark):
+        if protocol != "hj212":
+            raise ConfigError(f"{where}: mark[{number}]: item flags belong to HJ 212 stations")
+        if mark.point not in points or mark.flag not in MARKS:
+            raise ConfigError(
+                f"{where}: mark[{number}]: needs a point of the type and a flag of {''.join(sorted(MARKS))}"
+            )
+    for number, fault in enumerate(device.fault):
+        try:
+            _check_fault(fault, bus)
+        except ValueError as error:
+            raise ConfigError(f"{where}: fault[{number}] ({fault.kind}): {error}") from error
+    if device.interval_s <= 0:
+        raise ConfigError(f"{where}: interval_s: must be above 0")
+    return _address(device, protocol, where)
+
+
+def _address(device: Device, protocol: str, where: str) -> str:
+    if protocol == "hj212":
+        if not device.mn or device.address is not None:
+            raise ConfigError(f"{where}: an HJ 212 station has mn, not address")
+        return device.mn
+    if device.mn is not None:
+        raise ConfigError(f"{where}: mn belongs to HJ 212 stations")
+    if protocol == "dlt645":
+        number = device.address
+        if not isinstance(number, str) or len(number) != 12 or not all(c in "0123456789ABCDEF" for c in number):
+            raise ConfigError(f'{where}: address: a meter number is 12 digits in quotes, e.g. "000000000161"')
+        return number
+    if not isinstance(device.address, int) or not 1 <= device.address <= 255:
+        raise ConfigError(f"{where}: address: a Modbus unit is a number from 1 to 247 (TCP boxes: also 255)")
+    return str(device.address)
+
+
+def _check_fault(fault: Fault, bus: Bus) -> None:
+    if fault.every < 1:
+        raise ValueError("every: 1 or more")
+    if fault.for_s is not None and fault.for_s <= 0:
+        raise ValueError("for_s: must be above 0")
+    if fault.repeat_s is not None and (fault.for_s is None or fault.repeat_s < fault.for_s):
+        raise ValueError("repeat_s: needs for_s and must not be shorter")
+    if (fault.kind == "delay") != (fault.delay_s > 0):
+        raise ValueError("delay_s: belongs to kind delay, which needs it")
+    stepped = fault.offset_s != 0 or fault.set_to is not None
+    if (fault.kind == "clock_step") != stepped or (fault.offset_s != 0 and fault.set_to is not None):
+        raise ValueError("clock_step needs either offset_s or set_to, other kinds neither")
+    if fault.set_to is not None and fault.set_to.tzinfo is None:
+        raise ValueError("set_to: needs a zone, e.g. +08:00")
+    if fault.kind == "clock_step" and bus.kind != "hj212-client":
+        raise ValueError("only HJ 212 stations tell their time here")
+    if fault.kind == "wrong_checksum" and bus.kind == "modbus-tcp":
+        raise ValueError("Modbus TCP frames have no checksum")
+
+
+assert set(PLACES) == set(get_args(BusKind))  # noqa: S101 - a new kind of bus must say where it may be offered
