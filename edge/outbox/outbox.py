@@ -4,7 +4,8 @@ A call to :meth:`Outbox.commit` is one transaction and one fsync for everything 
 has returned, a kill or a power cut loses nothing of it. A row is deleted only by :meth:`Outbox.acknowledge`, which the
 uplink calls after the cloud has committed.
 
-When the outbox is full, the oldest ``data`` and ``backfill`` rows not yet sent are emptied: the row keeps its sequence number and says how many readings went, of which time, with their digest. ``event`` rows are never touched.
+When the outbox is full, the oldest ``data`` and ``backfill`` rows not yet sent are emptied: the row keeps its sequence
+number and says how many readings went, of which time, with their digest. ``event`` rows are never touched.
 """
 
 from __future__ import annotations

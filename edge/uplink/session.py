@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
@@ -47,7 +48,7 @@ class MqttSession:
         self._queue: asyncio.Queue[Message | Exception] = asyncio.Queue(maxsize=10_000)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._client = client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=mqtt.MQTTv311
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=mqtt.MQTTv311
         )
         client.max_inflight_messages_set(200)
         client.connect_timeout = _CONNECT_TIMEOUT_S / 2

@@ -1,0 +1,326 @@
+"""From sweeps, facts and reports to durable batches: the middle of the agent.
+
+Everything a connector or a camera says comes in here. Rules see every reading at once; report by exception decides what
+is kept; what is kept waits at most ``flush_s`` and then becomes durable together (one fsync). An event does not wait.
+Only when its readings are on disk is a device told that they arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from edge.clock import Clock
+from edge.devices import Devices
+from edge.evidence import Still, chunks
+from edge.happenings import Happenings
+from edge.outbox import Outbox, Pending
+from edge.report import Point, Reporter
+from protocols.core.errors import StoreError
+from protocols.core.model import Event, Fact, Quality, SeriesBatch, Sweep
+from protocols.uplink.batch import DeviceState, quantise
+from protocols.uplink.columns import Readings
+from protocols.uplink.topics import Lane
+from scenarios.engine import Engine
+
+log = logging.getLogger("citybrain.edge.pipeline")
+
+_GATHER_S = 0.02  # an event waits this long for its companions
+_RETRY_S = 1.0
+_MOST_WAITING = 200_000  # readings kept in memory while the disk refuses; beyond it the oldest go, counted
+
+
+class Offload(Protocol):
+    """Runs a blocking call off the loop (``asyncio.to_thread``), or right here under virtual time."""
+
+    def __call__(self, function: Callable[[], None], /) -> Awaitable[None]: ...
+
+
+async def inline(function: Callable[[], None], /) -> None:
+    function()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What the next commit will hold, column by column."""
+
+    alias: list[int] = field(default_factory=list)
+    ts_ms: list[int] = field(default_factory=list)
+    lag_ms: list[int] = field(default_factory=list)
+    integer: list[int] = field(default_factory=list)
+    quality: list[int] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    devices: list[DeviceState] = field(default_factory=list)
+    stills: list[tuple[Event, Still]] = field(default_factory=list)
+    exchanges: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    plain: list[Callable[[], None]] = field(default_factory=list)
+
+    def urgent(self) -> bool:
+        return bool(self.events or self.devices)
+
+    def anything(self) -> bool:
+        return bool(self.alias or self.events or self.devices or self.exchanges or self.plain)
+
+    def readings(self) -> Readings:
+        return Readings(
+            np.array(self.alias, dtype=np.int32),
+            np.array(self.ts_ms, dtype=np.int64),
+            np.array(self.lag_ms, dtype=np.int32),
+            np.array(self.integer, dtype=np.int64),
+            np.array(self.quality, dtype=np.uint8),
+        )
+
+    def callbacks(self) -> list[Callable[[], None]]:
+        return [*self.plain, *(call for calls in self.exchanges.values() for call in calls)]
+
+
+class Pipeline:
+    """The agent's Sink. All calls come on the loop."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        engine: Engine,
+        devices: Devices,
+        clock: Clock,
+        *,
+        flush_s: float,
+        lane: Callable[[], Lane],
+        committed: Callable[[], None],
+        offload: Offload,
+        still_of: Callable[[str], Still | None] = lambda _device: None,
+    ) -> None:
+        self._outbox = outbox
+        self._engine = engine
+        self._devices = devices
+        self._clock = clock
+        self._flush_s = flush_s
+        self._lane = lane
+        self._committed = committed
+        self._offload = offload
+        self._still_of = still_of
+        self._happenings = Happenings(clock, devices)
+        self._waiting = _Waiting()
+        self._inflight_exchanges: set[str] = set()
+        self._dirty = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._reporters: dict[int, Reporter] = {}
+        self._decimals: dict[tuple[str, str], tuple[int, int]] = {}
+        self._online: dict[str, bool] = {}
+        self.counters: dict[str, int] = {
+            "sweeps": 0,
+            "readings_seen": 0,
+            "readings_kept": 0,
+            "repeats": 0,
+            "events": 0,
+            "unknown_device": 0,
+            "dropped_memory": 0,
+            "commits": 0,
+            "commits_refused": 0,
+        }
+        for declaration in outbox.series():
+            if declaration.device in devices.ids():
+                self._bind(declaration.device, declaration.point, declaration.reference)
+
+    # -- Sink -----------------------------------------------------------------------------------------------------
+
+    def sweep(self, sweep: Sweep, on_durable: Callable[[], None] | None = None) -> None:
+        if sweep.device not in self._devices.ids():
+            self.counters["unknown_device"] += 1
+            return
+        if sweep.exchange and self._is_repeat(sweep.exchange, on_durable):
+            self.counters["repeats"] += 1
+            return
+        now_ms = self._clock.now_ms()
+        self.counters["sweeps"] += 1
+        self.counters["readings_seen"] += len(sweep.points)
+        self._note_online(sweep.device, online=True, detail="", now_ms=now_ms)
+        aliases = np.empty(len(sweep.points), dtype=np.int32)
+        values = sweep.values.copy()
+        for i, point in enumerate(sweep.points):
+            alias, decimals = self._series(sweep.device, point, float(sweep.values[i]), int(sweep.quality[i]))
+            aliases[i] = alias
+            integers, quality = quantise(values[i : i + 1], sweep.quality[i : i + 1], decimals)
+            kept = self._reporters[alias].offer(
+                Point(sweep.source_ms, sweep.seen_ms - sweep.source_ms, int(integers[0]), int(quality[0]))
+            )
+            for reading in kept:
+                self._keep(alias, reading)
+        times = np.full(len(aliases), sweep.source_ms, dtype=np.int64)
+        self._take(self._engine.step(SeriesBatch(aliases, times, values, sweep.quality), now_ms))
+        if sweep.exchange:
+            calls = self._waiting.exchanges.setdefault(sweep.exchange, [])
+            if on_durable is not None:
+                calls.append(on_durable)
+        elif on_durable is not None:
+            self._waiting.plain.append(on_durable)
+        self._dirty.set()
+
+    def report(self, event_type: str, device: str, code: str, detail: str = "", *, point: str = "") -> None:
+        event = self._happenings.report(event_type, device, code, detail, point)
+        if event is not None:
+            self._take([event])
+
+    def device_state(self, device: str, *, online: bool, detail: str = "") -> None:
+        self._note_online(device, online=online, detail=detail, now_ms=self._clock.now_ms())
+
+    def count(self, name: str, by: int = 1, **labels: str) -> None:
+        key = name + "".join(f",{k}={v}" for k, v in sorted(labels.items()))
+        self.counters[key] = self.counters.get(key, 0) + by
+
+    # -- cameras and time -----------------------------------------------------------------------------------------
+
+    def facts(self, facts: Sequence[Fact]) -> None:
+        if facts:
+            self._take(self._engine.facts(facts, self._clock.now_ms()))
+
+    def tick(self) -> None:
+        now_ms = self._clock.now_ms()
+        self._take(self._engine.tick(now_ms))
+        self._take(self._happenings.tick(now_ms))
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _is_repeat(self, exchange: str, on_durable: Callable[[], None] | None) -> bool:
+        if exchange in self._waiting.exchanges or exchange in self._inflight_exchanges:
+            if on_durable is not None:
+                self._waiting.exchanges.setdefault(exchange, []).append(on_durable)
+                self._dirty.set()
+            return True
+        if self._outbox.seen_exchange(exchange):
+            if on_durable is not None:
+                on_durable()
+            return True
+        return False
+
+    def _series(self, device: str, point: str, value: float, quality: int) -> tuple[int, int]:
+        found = self._decimals.get((device, point))
+        if found is not None:
+            return found
+        info = self._devices.series(device, point)
+        usable = quality != Quality.MISSING and np.isfinite(value)
+        first = int(quantise(np.array([value]), np.zeros(1, np.uint8), info.decimals)[0][0]) if usable else 0
+        return self._bind(device, point, first)
+
+    def _bind(self, device: str, point: str, first_integer: int) -> tuple[int, int]:
+        info = self._devices.series(device, point)
+        alias = self._outbox.alias(info, first_integer)
+        self._engine.add_series(alias, info)
+        self._reporters[alias] = Reporter(self._devices.policy(info))
+        self._decimals[device, point] = (alias, info.decimals)
+        return alias, info.decimals
+
+    def _keep(self, alias: int, point: Point) -> None:
+        waiting = self._waiting
+        if len(waiting.alias) >= _MOST_WAITING:
+            self.counters["dropped_memory"] += 1
+            for column in (waiting.alias, waiting.ts_ms, waiting.lag_ms, waiting.integer, waiting.quality):
+                del column[0]
+        waiting.alias.append(alias)
+        waiting.ts_ms.append(point.ts_ms)
+        waiting.lag_ms.append(point.lag_ms)
+        waiting.integer.append(point.integer)
+        waiting.quality.append(point.quality)
+        self.counters["readings_kept"] += 1
+
+    def _note_online(self, device: str, *, online: bool, detail: str, now_ms: int) -> None:
+        if self._online.get(device) is online:
+            return
+        self._online[device] = online
+        if online:
+            log.info("device %s answers", device)
+        else:
+            log.warning("device %s does not answer: %s", device, detail)
+        self._waiting.devices.append(DeviceState(device, online, now_ms, detail))
+        self._urgent.set()
+        self._dirty.set()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            placed = self._happenings.place(event)
+            still = self._still_of(placed.source.partition("/")[0]) if placed.state == "raise" else None
+            if still is not None:
+                placed = still.attach(placed)
+                self._waiting.stills.append((placed, still))
+            self._waiting.events.append(placed)
+            self.counters["events"] += 1
+            log.info("%s %s %s %s", placed.type, placed.state or "event", placed.level, placed.source)
+        if events:
+            self._urgent.set()
+            self._dirty.set()
+
+    # -- commits --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit what waits, until cancelled; the caller flushes once more at the end."""
+        while True:
+            await self._dirty.wait()
+            try:
+                async with asyncio.timeout(self._flush_s):
+                    await self._urgent.wait()
+                await asyncio.sleep(_GATHER_S)
+            except TimeoutError:
+                pass
+            if not await self.flush():
+                await asyncio.sleep(_RETRY_S)
+
+    async def flush(self) -> bool:
+        """One commit of everything that waits. False if the disk refused; nothing is forgotten then."""
+        self._dirty.clear()
+        self._urgent.clear()
+        if not self._waiting.anything():
+            return True
+        batch, self._waiting = self._waiting, _Waiting()
+        self._inflight_exchanges = set(batch.exchanges)
+        pending: list[Pending] = []
+        if batch.events or batch.devices:
+            pending.append(Pending("event", events=batch.events, devices=batch.devices))
+        if batch.alias:
+            pending.append(Pending(self._lane(), readings=batch.readings()))
+        pending += [Pending("evidence", evidence=[c]) for event, still in batch.stills for c in chunks(event, still)]
+        snapshot = self._engine.snapshot() if batch.events else None
+
+        def commit() -> None:
+            self._outbox.commit(pending, now_ms=self._clock.now_ms(), exchanges=list(batch.exchanges))
+            if snapshot is not None:
+                self._outbox.put_state("engine", snapshot)
+
+        try:
+            await self._offload(commit)
+        except StoreError as error:
+            if not self.counters["commits_refused"]:
+                log.error("%s", error)
+            self.counters["commits_refused"] += 1
+            self._put_back(batch)
+            return False
+        finally:
+            self._inflight_exchanges = set()
+        self.counters["commits"] += 1
+        for call in batch.callbacks():
+            call()
+        self._committed()
+        return True
+
+    def _put_back(self, batch: _Waiting) -> None:
+        newer = self._waiting
+        for old, new in (
+            (batch.alias, newer.alias),
+            (batch.ts_ms, newer.ts_ms),
+            (batch.lag_ms, newer.lag_ms),
+            (batch.integer, newer.integer),
+            (batch.quality, newer.quality),
+        ):
+            old.extend(new)
+        batch.events += newer.events
+        batch.devices += newer.devices
+        batch.stills += newer.stills
+        batch.plain += newer.plain
+        for exchange, calls in newer.exchanges.items():
+            batch.exchanges.setdefault(exchange, []).extend(calls)
+        self._waiting = batch
+        self._dirty.set()
