@@ -80,6 +80,7 @@ class Outbox:
         self._declared: dict[int, int] = {}
         self._hash: dict[int, int] = {}
         self._new: dict[int, wire.Declaration] = {}
+        self._fresh: list[tuple[int, int]] = []
         for alias, device, point, unit, decimals, reference, device_type, lanes in self._db.execute(
             "select alias, device, point, unit, decimals, reference, device_type, lanes from series"
         ):
@@ -136,7 +137,8 @@ class Outbox:
     def commit(self, pending: Sequence[Pending], *, now_ms: int, exchanges: Sequence[str] = ()) -> None:
         """Make everything durable in one transaction. Raises StoreError if the disk did not take it (nothing kept)."""
         with self._lock:
-            declared_before = dict(self._declared)
+            new = list(self._new.values())  # the loop may name further series while we write
+            self._fresh = []
             payload_bytes = self._payload_bytes
             try:
                 self._db.execute("begin immediate")
@@ -145,7 +147,7 @@ class Outbox:
                     " values (?, ?, ?, ?, ?, ?, ?)",
                     [
                         (d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type)
-                        for d in self._new.values()
+                        for d in new
                     ],
                 )
                 for part in pending:
@@ -158,13 +160,15 @@ class Outbox:
                     self._thin(now_ms)
                 self._db.execute("commit")
             except (sqlite3.Error, OSError) as error:
-                self._declared = declared_before
+                for alias, bit in self._fresh:
+                    self._declared[alias] &= ~bit
                 self._payload_bytes = payload_bytes
                 self.refused += 1
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise StoreError(f"the outbox did not take a commit: {error}") from error
-            self._new.clear()
+            for declaration in new:
+                del self._new[declaration.alias]
 
     def _insert(self, part: Pending, now_ms: int) -> None:
         for readings in _split(part.readings):
@@ -215,6 +219,7 @@ class Outbox:
         if fresh:
             for alias in fresh:
                 self._declared[alias] |= bit
+                self._fresh.append((alias, bit))
             self._db.executemany(
                 "update series set lanes = lanes | ? where alias = ?", [(bit, alias) for alias in fresh]
             )

@@ -1,0 +1,195 @@
+"""The agent: builds the parts from the configuration and runs them as one group of tasks.
+
+```
+ connectors ─┐            ┌─▶ outbox ─▶ uplink ─▶ broker
+ cameras ────┼─▶ pipeline ┤      ▲
+ tick ───────┘   (engine) └──────┘ snapshot
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edge.clock import Clock
+from edge.config import EdgeConfig, read_secret
+from edge.connectors.base import Connector, LinkFactory
+from edge.connectors.build import build
+from edge.devices import Devices
+from edge.evidence import Still
+from edge.outbox import Outbox
+from edge.pipeline import Offload, Pipeline, inline
+from edge.status import StatusPage
+from edge.supervisor import Supervised
+from edge.telemetry import Telemetry
+from edge.uplink.uplink import Uplink
+from protocols.core.errors import StoreError
+from protocols.uplink.topics import Lane
+from scenarios.binding import bind_all
+from scenarios.engine import Engine
+
+log = logging.getLogger("citybrain.edge")
+
+_TICK_S = 1.0
+
+
+def agent_version() -> str:
+    try:
+        return version("citybrain")
+    except PackageNotFoundError:
+        return "0.1.0+source"
+
+
+async def to_thread(function: Callable[[], None], /) -> None:
+    await asyncio.to_thread(function)
+
+
+@dataclass(slots=True)
+class Parts:
+    """A built agent. ``core`` makes it run without uplink and status page (virtual time)."""
+
+    outbox: Outbox
+    engine: Engine
+    pipeline: Pipeline
+    supervised: list[Supervised]
+    telemetry: Telemetry
+
+
+def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
+    """Open the outbox; one that the disk has broken is moved aside and a new epoch begins."""
+    try:
+        return Outbox(path, now_ms=now_ms, max_bytes=max_bytes)
+    except (StoreError, sqlite3.DatabaseError) as error:
+        if not path.exists() or "locked" in str(error):
+            raise
+        aside = path.with_name(f"{path.name}.broken-{now_ms}")
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        log.error("the outbox was damaged (%s); it is kept as %s and a new epoch begins", error, aside.name)
+        return Outbox(path, now_ms=now_ms, max_bytes=max_bytes)
+
+
+def assemble(
+    config: EdgeConfig,
+    base: Path,
+    clock: Clock,
+    *,
+    lane: Callable[[], Lane],
+    committed: Callable[[], None],
+    offload: Offload = to_thread,
+    links: Mapping[str, LinkFactory] | None = None,
+) -> Parts:
+    """Build everything but the uplink. ``links`` gives connectors memory pipes instead of real links (by id)."""
+    state_dir = base / config.gateway.state_dir
+    state_dir.mkdir(parents=True, exist_ok=True)
+    devices = Devices(config)
+    outbox = open_outbox(state_dir / "outbox.db", now_ms=clock.now_ms(), max_bytes=config.outbox.max_mb << 20)
+    engine = Engine(bind_all(config.scenario), "edge")
+    for device in devices.ids():
+        place = devices.location(device)
+        if place is not None:
+            engine.set_location(device, *place)
+    stills: dict[str, Callable[[], Still | None]] = {}
+    pipeline = Pipeline(
+        outbox,
+        engine,
+        devices,
+        clock,
+        flush_s=config.outbox.flush_s,
+        lane=lane,
+        committed=committed,
+        offload=offload,
+        still_of=lambda device: stills[device]() if device in stills else None,
+    )
+    snapshot = outbox.get_state("engine")
+    if snapshot is not None:
+        engine.restore(snapshot)
+    supervised: list[Supervised] = []
+    for connector_config in config.connector:
+        connector = build(connector_config, clock, (links or {}).get(connector_config.id))
+        supervised.append(Supervised(connector.id, _serve(connector, pipeline)))
+    if config.camera:
+        from edge.cameras import Camera  # an agent without cameras never loads OpenCV
+
+        for camera_config in config.camera:
+            camera = Camera(camera_config, state_dir, clock, pipeline, threaded=offload is not inline)
+            stills[camera_config.id] = camera.still
+            supervised.append(Supervised(camera_config.id, camera.run))
+    return Parts(outbox, engine, pipeline, supervised, Telemetry(state_dir, clock, outbox, pipeline, supervised))
+
+
+def _serve(connector: Connector, pipeline: Pipeline) -> Callable[[], asyncio.Future[None]]:
+    def run() -> asyncio.Future[None]:
+        return asyncio.ensure_future(connector.run(pipeline))
+
+    return run
+
+
+async def _tick(pipeline: Pipeline) -> None:
+    while True:
+        await asyncio.sleep(_TICK_S)
+        pipeline.tick()
+
+
+async def run_parts(parts: Parts) -> None:
+    """Connectors, cameras, rules and commits, until cancelled; then one last commit."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for supervised in parts.supervised:
+                group.create_task(supervised.run(), name=supervised.name)
+            group.create_task(parts.pipeline.run(), name="commits")
+            group.create_task(_tick(parts.pipeline), name="tick")
+    finally:
+        await parts.pipeline.flush()
+        parts.outbox.put_state("engine", parts.engine.snapshot())
+
+
+async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
+    """The whole agent on a gateway, until cancelled."""
+    uplink: Uplink | None = None
+
+    def lane() -> Lane:
+        return "data" if uplink is None or uplink.live or not uplink.counters["connects"] else "backfill"
+
+    def committed() -> None:
+        if uplink is not None:
+            uplink.wake()
+
+    password = read_secret(Path(config.mqtt.password_file), base) if config.mqtt.password_file else ""
+    parts = assemble(config, base, clock, lane=lane, committed=committed)
+    uplink = Uplink(
+        config.mqtt,
+        parts.outbox,
+        clock,
+        gateway=config.gateway.id,
+        shard=config.gateway.shard,
+        password=password,
+        version=agent_version(),
+        health=parts.telemetry.health,
+        rejected=lambda lane, seq, reason: parts.pipeline.report(
+            "data.rejected", config.gateway.id, reason, f"the core set {lane} {seq} aside"
+        ),
+    )
+    parts.telemetry.uplink = uplink
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_parts(parts), name="parts")
+            group.create_task(uplink.run(), name="uplink")
+            if config.gateway.status_listen:
+                page = StatusPage(
+                    config.gateway.id,
+                    config.gateway.status_listen,
+                    base / config.gateway.state_dir,
+                    parts.telemetry.health,
+                )
+                group.create_task(page.run(), name="status")
+    finally:
+        parts.outbox.close()
