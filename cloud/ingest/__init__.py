@@ -1,0 +1,1 @@
+"""From the broker to the commit: the only way in for what gateways say."""

@@ -1,0 +1,75 @@
+"""The newest reading of each series, by source time: late data never overwrites it.
+
+Collected over many commits and written at most twice a second, always inside a transaction that also holds the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from psycopg import Connection
+
+from cloud.ingest.copy import Rows
+from protocols.core.model import Float64s, Int64s, SeriesInfo, UInt8s
+
+_EVERY_MS = 500
+
+
+class LastValues:
+    def __init__(self) -> None:
+        self._ts: Int64s = np.zeros(0, np.int64)
+        self._value: Float64s = np.zeros(0)
+        self._quality: UInt8s = np.zeros(0, np.uint8)
+        self._dirty: set[int] = set()
+        self._flushed_ms = 0
+        self._written: set[int] = set()
+        self._infos: Mapping[int, SeriesInfo] = {}
+
+    def forget(self) -> None:
+        """The transaction failed; the same readings will come again."""
+        self._dirty |= self._written
+        self._written = set()
+
+    def see(self, rows: Rows, infos: Mapping[int, SeriesInfo]) -> None:
+        self._infos = infos
+        top = int(rows.series_id.max()) + 1
+        if top > len(self._ts):
+            size = max(top, 2 * len(self._ts), 256)
+            self._ts = np.concatenate([self._ts, np.full(size - len(self._ts), np.iinfo(np.int64).min)])
+            self._value = np.concatenate([self._value, np.full(size - len(self._value), np.nan)])
+            self._quality = np.concatenate([self._quality, np.zeros(size - len(self._quality), np.uint8)])
+        order = np.lexsort((rows.ts_ms, rows.series_id))
+        series, times = rows.series_id[order], rows.ts_ms[order]
+        newest = np.flatnonzero(np.append(series[1:] != series[:-1], True))
+        series, times, order = series[newest], times[newest], order[newest]
+        better = times >= self._ts[series]
+        series, times, order = series[better], times[better], order[better]
+        self._ts[series], self._value[series], self._quality[series] = times, rows.value[order], rows.quality[order]
+        self._dirty.update(series.tolist())
+
+    def flush(self, conn: Connection[Any], now_ms: int) -> None:
+        """In the caller's transaction; :meth:`committed` or :meth:`forget` must follow."""
+        if not self._dirty or now_ms - self._flushed_ms < _EVERY_MS:
+            return
+        self._flushed_ms = now_ms
+        self._written, self._dirty = self._dirty, set()
+        index = np.fromiter(self._written, dtype=np.int64, count=len(self._written))
+        index.sort()
+        value = [None if v != v else v for v in self._value[index].tolist()]
+        conn.execute(
+            "insert into last_value (series_id, ts, value, quality) select s, to_timestamp(t / 1000.0), v, q"
+            " from unnest(%s::int[], %s::float8[], %s::float8[], %s::int2[]) as u(s, t, v, q)"
+            " on conflict (series_id) do update set ts = excluded.ts, value = excluded.value,"
+            " quality = excluded.quality where excluded.ts >= last_value.ts",
+            (index.tolist(), self._ts[index].astype(float).tolist(), value, self._quality[index].tolist()),
+        )
+        devices = sorted({self._infos[i].device for i in self._written if i in self._infos})
+        conn.execute(
+            "update device set seen_at = now() where device_id = any(%s) and (seen_at is null or seen_at < now())",
+            (devices,),
+        )
+
+    def committed(self) -> None:
+        self._written = set()

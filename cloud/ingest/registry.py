@@ -1,0 +1,147 @@
+"""What the worker must know to place a batch: gateways, series by alias, how far each lane has come.
+
+Everything here is a cache of tables, filled on first use and thrown away after any failed transaction, so it can never
+claim more than was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import h3
+import numpy as np
+from psycopg import Connection
+
+from protocols.core.errors import ContractError
+from protocols.core.model import Int32s, Int64s, SeriesInfo
+from protocols.uplink.batch import Declaration
+from protocols.uplink.columns import SeriesCode
+from protocols.uplink.digest import series_hash
+from protocols.uplink.varint import UInt64s
+
+
+@dataclass(slots=True)
+class AliasTable:
+    """The dictionary of one (gateway, epoch): plain for decoding, arrays for mapping whole columns."""
+
+    codes: dict[int, SeriesCode] = field(default_factory=dict)
+    series_id: Int32s = field(default_factory=lambda: np.empty(0, np.int32))
+    decimals: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    hashes: UInt64s = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    def put(self, alias: int, series_id: int, code: SeriesCode, series: int) -> None:
+        if alias >= len(self.series_id):
+            size = max(alias + 1, 2 * len(self.series_id), 64)
+            self.series_id = np.concatenate([self.series_id, np.full(size - len(self.series_id), -1, np.int32)])
+            self.decimals = np.concatenate([self.decimals, np.zeros(size - len(self.decimals), np.int64)])
+            self.hashes = np.concatenate([self.hashes, np.zeros(size - len(self.hashes), np.uint64)])
+        self.codes[alias] = code
+        self.series_id[alias], self.decimals[alias], self.hashes[alias] = series_id, code.decimals, series
+
+
+@dataclass(slots=True)
+class Gateway:
+    gateway_id: str
+    shard: int
+    location: tuple[float, float] | None
+
+
+class Registry:
+    """``series_infos``: what each series id is, for the scenario engine."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[str, Gateway | None] = {}
+        self._tables: dict[tuple[str, int], AliasTable] = {}
+        self._cursors: dict[tuple[str, int, str], int] = {}
+        self._devices: set[str] = set()
+        self.series_infos: dict[int, SeriesInfo] = {}
+
+    def forget(self) -> None:
+        """A transaction failed: nothing cached may be believed."""
+        self._gateways.clear()
+        self._tables.clear()
+        self._cursors.clear()
+        self._devices.clear()
+
+    def gateway(self, conn: Connection[Any], gateway_id: str) -> Gateway | None:
+        """None for a stranger (asked again each time, in case it has been enrolled since)."""
+        found = self._gateways.get(gateway_id)
+        if found is None:
+            row = conn.execute("select shard, lon, lat from gateway where gateway_id = %s", (gateway_id,)).fetchone()
+            if row is not None:
+                place = (row[1], row[2]) if row[1] is not None else None
+                found = self._gateways[gateway_id] = Gateway(gateway_id, row[0], place)
+        return found
+
+    def cursor(self, conn: Connection[Any], gateway_id: str, epoch: int, lane: str) -> int:
+        key = (gateway_id, epoch, lane)
+        found = self._cursors.get(key)
+        if found is None:
+            row = conn.execute(
+                "select seq from lane_cursor where gateway_id = %s and epoch = %s and lane = %s", key
+            ).fetchone()
+            found = self._cursors[key] = row[0] if row else 0
+        return found
+
+    def advance(self, gateway_id: str, epoch: int, lane: str, seq: int) -> None:
+        self._cursors[gateway_id, epoch, lane] = seq
+
+    def aliases(self, conn: Connection[Any], gateway_id: str, epoch: int) -> AliasTable:
+        key = (gateway_id, epoch)
+        found = self._tables.get(key)
+        if found is None:
+            found = self._tables[key] = AliasTable()
+            for alias, series_id, decimals, reference, device, point, unit, kind in conn.execute(
+                "select a.alias, a.series_id, a.decimals, a.reference, s.device_id, s.point, s.unit, d.device_type"
+                " from series_alias a join series s using (series_id) join device d using (device_id)"
+                " where a.gateway_id = %s and a.epoch = %s",
+                key,
+            ):
+                found.put(alias, series_id, SeriesCode(decimals, reference), series_hash(device, point))
+                self.series_infos[series_id] = SeriesInfo(device, point, unit, decimals, kind)
+        return found
+
+    def declare(self, conn: Connection[Any], gateway: Gateway, epoch: int, declarations: Sequence[Declaration]) -> None:
+        """Enter new series. Raises ContractError if an alias would change its meaning or a device its gateway."""
+        table = self.aliases(conn, gateway.gateway_id, epoch)
+        for d in declarations:
+            known = table.codes.get(d.alias)
+            if known is not None:
+                info = self.series_infos[int(table.series_id[d.alias])]
+                if known != d.code or (info.device, info.point) != (d.device, d.point):
+                    raise ContractError(f"alias {d.alias} was {info.device}/{info.point}", reason="declaration")
+                continue
+            self.device(conn, gateway, d.device, d.device_type)
+            row = conn.execute(
+                "insert into series (device_id, point, unit, decimals) values (%s, %s, %s, %s)"
+                " on conflict (device_id, point) do update set unit = excluded.unit, decimals = excluded.decimals"
+                " returning series_id",
+                (d.device, d.point, d.unit, d.decimals),
+            ).fetchone()
+            assert row is not None  # noqa: S101 - "returning" always gives the row
+            conn.execute(
+                "insert into series_alias values (%s, %s, %s, %s, %s, %s)",
+                (gateway.gateway_id, epoch, d.alias, row[0], d.reference, d.decimals),
+            )
+            table.put(d.alias, row[0], d.code, series_hash(d.device, d.point))
+            self.series_infos[row[0]] = SeriesInfo(d.device, d.point, d.unit, d.decimals, d.device_type)
+
+    def device(self, conn: Connection[Any], gateway: Gateway, device_id: str, device_type: str = "") -> None:
+        """Enter a device on first sight. Raises ContractError if it belongs to another gateway."""
+        if device_id in self._devices and not device_type:
+            return
+        if not device_id or len(device_id) > 128:
+            raise ContractError(f"an impossible device name {device_id[:40]!r}", reason="declaration")
+        lon, lat = gateway.location or (None, None)
+        cell = h3.latlng_to_cell(lat, lon, 9) if lon is not None and lat is not None else None
+        row = conn.execute(
+            "insert into device (device_id, gateway_id, device_type, lon, lat, h3_9) values (%s, %s, %s, %s, %s, %s)"
+            " on conflict (device_id) do update set device_type ="
+            " coalesce(nullif(excluded.device_type, ''), device.device_type) returning gateway_id",
+            (device_id, gateway.gateway_id, device_type, lon, lat, cell),
+        ).fetchone()
+        if row is None or row[0] != gateway.gateway_id:
+            raise ContractError(f"device {device_id} belongs to another gateway", reason="foreign_device")
+        self._devices.add(device_id)
