@@ -141,7 +141,7 @@ class Committer:
         """Time has passed with or without messages: absence rules, values still to be flushed."""
         now_ms = self._now_ms()
         with conn.transaction():
-            for shard, rules in self._rules.items():
+            for rules in self._rules.values():
                 said = rules.tick(now_ms)
                 if said:
                     self._desk.take(conn, said, None, now_ms)

@@ -1,7 +1,7 @@
 """Readings as PostgreSQL's binary COPY format, built from arrays.
 
-A row without a null is a fixed 48 bytes, so the whole block is one structured array with big-endian fields; rows without
-a value are a second, shorter block. Format: PostgreSQL manual, COPY, "Binary Format".
+A row without a null is a fixed 48 bytes, so the whole block is one structured array with big-endian fields; rows
+without a value are a second, shorter block. Format: PostgreSQL manual, COPY, "Binary Format".
 """
 
 from __future__ import annotations
