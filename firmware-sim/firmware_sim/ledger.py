@@ -7,7 +7,7 @@ is recognised and counted by the reader). Nothing is synced to disk: a power cut
 Lines (``k``, ``dev``, ``ms`` = clock of the rig, UTC):
 
 - ``open``: a run began (``scene``, ``seed``)
-- ``up``: the device has a new record to upload; from here on it must not get lost (``cn``, ``dt`` DataTime, ``v`` values)
+- ``up``: the device has a new record to upload, which must not get lost (``cn``, ``dt`` DataTime, ``v`` values)
 - ``sent``: the record went out once (``cn``, ``dt``, ``try``)
 - ``ack``: its 9014 came (``cn``, ``dt``)
 - ``gave_up``: the station had no room left and dropped its oldest record (``cn``, ``dt``): no fault of the agent's
@@ -31,7 +31,7 @@ from protocols.core.errors import StoreError
 class Ledger(Protocol):
     """Where device models write. Calls return at once."""
 
-    def write(self, kind: str, device: str, now_ms: int, **more: object) -> None: ...
+    def write(self, entry: str, device: str, now_ms: int, **more: object) -> None: ...
 
 
 class FileLedger:
@@ -46,8 +46,8 @@ class FileLedger:
         except OSError as error:
             raise StoreError(f"{path}: cannot keep a ledger ({error.strerror})") from error
 
-    def write(self, kind: str, device: str, now_ms: int, **more: object) -> None:
-        line = _line(kind, device, now_ms, more)
+    def write(self, entry: str, device: str, now_ms: int, **more: object) -> None:
+        line = _line(entry, device, now_ms, more)
         try:
             written = os.write(self._fd, line)
         except OSError as error:
@@ -60,13 +60,18 @@ class FileLedger:
 
 
 class MemoryLedger:
-    """The same lines in a list, for virtual time."""
+    """The same lines in a list, for virtual time. ``keep`` false: nobody wants to know, nothing is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = True) -> None:
         self.lines: list[bytes] = []
+        self._keep = keep
 
-    def write(self, kind: str, device: str, now_ms: int, **more: object) -> None:
-        self.lines.append(_line(kind, device, now_ms, more))
+    def write(self, entry: str, device: str, now_ms: int, **more: object) -> None:
+        if self._keep:
+            self.lines.append(_line(entry, device, now_ms, more))
+
+    def close(self) -> None:
+        """Holds nothing open."""
 
     def entries(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
@@ -75,9 +80,9 @@ class MemoryLedger:
         return total(self.entries())
 
 
-def _line(kind: str, device: str, now_ms: int, more: Mapping[str, object]) -> bytes:
-    entry = {"k": kind, "dev": device, "ms": now_ms, **more}
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _line(entry: str, device: str, now_ms: int, more: Mapping[str, object]) -> bytes:
+    line = {"k": entry, "dev": device, "ms": now_ms, **more}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _end_torn_line(path: Path) -> None:

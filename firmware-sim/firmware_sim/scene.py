@@ -7,6 +7,7 @@ A scene runs from now on real transports; a story names its start and runs in vi
 from __future__ import annotations
 
 import string
+import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -105,7 +106,9 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     id: str
     type: str
     bus: str
+    count: int = 1  # more than 1: so many of them, id-01, id-02 ..., with addresses counting up
     address: int | str | None = None  # Modbus unit, or DL/T 645 meter number as text
+    refuse_holes: bool = False  # Modbus: registers between points answer "illegal address" instead of 0
     mn: str | None = None  # HJ 212 device id
     password: str = "123456"  # noqa: S105 - HJ 212's PW field, the factory's value; not a secret
     st: str = "39"  # HJ 212 system code; 39 = construction dust
@@ -138,6 +141,7 @@ class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     start: datetime | None = None  # virtual time of second 0 (stories)
     duration_s: float | None = None  # None: until stopped
     seed: int = 1
+    placeholders: Mapping[str, str] = {}  # what ${name} stands for unless the caller says otherwise
     bus: tuple[Bus, ...]
     device: tuple[Device, ...] = ()
     camera: tuple[dict[str, Any], ...] = ()
@@ -166,19 +170,49 @@ def load_scene(path: str | Path, values: Mapping[str, str] | None = None) -> Sce
 
 def parse_scene(text: str, name: str, values: Mapping[str, str] | None = None) -> Scene:
     """The same from text; ``name`` is what errors call the file."""
-    if values is not None:
-        try:
-            text = string.Template(text).substitute(values)
-        except KeyError as error:
-            raise ConfigError(f"{name}: nothing was given for ${{{error.args[0]}}}") from error
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from error
-    scene = tomlfile.decode(text, Scene, name)
+    scene = tomlfile.decode(_filled(text, name, values or {}), Scene, name)
     try:
+        scene = msgspec.structs.replace(scene, device=tuple(one for device in scene.device for one in _copies(device)))
         _check(scene)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     return scene
+
+
+def _filled(text: str, name: str, values: Mapping[str, str]) -> str:
+    """The text with its placeholders filled; a file that declares none is taken as it is, dollar signs and all."""
+    try:
+        declared = tomllib.loads(text).get("placeholders", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if unknown := sorted(set(values) - set(declared)):
+        raise ConfigError(f"{name}: no placeholder {', '.join(unknown)}; it has {', '.join(declared) or 'none'}")
+    if not declared:
+        return text
+    try:
+        return string.Template(text).substitute({**declared, **values})
+    except KeyError as error:
+        raise ConfigError(f"{name}: ${{{error.args[0]}}} is not among [placeholders]") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _copies(device: Device) -> list[Device]:
+    if device.count == 1:
+        return [device]
+    if not 1 < device.count <= 9999 or device.address is None:
+        raise ConfigError(f"device {device.id}: count: 1 to 9999, for devices with an address")
+    first = device.address
+    made = []
+    for n in range(device.count):
+        if isinstance(first, int):
+            address: int | str = first + n
+        elif first.isdecimal():
+            address = f"{int(first) + n:0{len(first)}d}"
+        else:
+            raise ConfigError(f"device {device.id}: count: address {first} cannot be counted up")
+        made.append(msgspec.structs.replace(device, id=f"{device.id}-{n + 1:02d}", address=address, count=1))
+    return made
 
 
 def _check(scene: Scene) -> None:
@@ -255,8 +289,8 @@ def _check_device(device: Device, bus: Bus, where: str) -> str:
             _check_fault(fault, bus)
         except ValueError as error:
             raise ConfigError(f"{where}: fault[{number}] ({fault.kind}): {error}") from error
-    if device.interval_s <= 0:
-        raise ConfigError(f"{where}: interval_s: must be above 0")
+    if device.interval_s < 1:
+        raise ConfigError(f"{where}: interval_s: DataTime counts whole seconds, so 1 or more")
     return _address(device, protocol, where)
 
 

@@ -1,0 +1,40 @@
+"""From a scene's tables to device models: the one place that knows which kind of bus needs which mechanics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from firmware_sim.devices.bus import PolledBus, PolledDevice
+from firmware_sim.devices.dlt645_meter import Dlt645Meter
+from firmware_sim.devices.hj212_station import Hj212Station
+from firmware_sim.devices.modbus_device import ModbusDevice
+from firmware_sim.devices.world import World
+from firmware_sim.faults import Faults
+from firmware_sim.scene import Bus, BusKind, Device, Scene
+from protocols.core.endpoint import Endpoint, Role
+from protocols.dlt645.endpoint import Dlt645Endpoint
+from protocols.modbus.endpoint import ModbusEndpoint
+
+#: A polled kind of bus: its slave endpoint and its device model. To add a protocol, add a row.
+POLLED: dict[BusKind, tuple[Callable[[], Endpoint[Any]], Callable[[Device, Faults, World], PolledDevice[Any]]]] = {
+    "modbus-rtu": (lambda: ModbusEndpoint(Role.SLAVE, framing="rtu"), ModbusDevice),
+    "modbus-tcp": (lambda: ModbusEndpoint(Role.SLAVE, framing="tcp"), ModbusDevice),
+    "dlt645": (lambda: Dlt645Endpoint(Role.SLAVE), Dlt645Meter),
+}
+
+
+def faults_of(device: Device, kind: BusKind, world: World) -> Faults:
+    return Faults(device.id, kind, device.fault, world.seed, world.ledger)
+
+
+def polled_bus(bus: Bus, scene: Scene, world: World) -> PolledBus[Any]:
+    """The slaves of one polled bus."""
+    new_endpoint, model = POLLED[bus.kind]
+    slaves = [model(device, faults_of(device, bus.kind, world), world) for device in scene.devices_on(bus.id)]
+    return PolledBus(bus, slaves, world, new_endpoint)
+
+
+def stations(bus: Bus, scene: Scene, world: World) -> Sequence[Hj212Station]:
+    """The stations that dial from one hj212-client bus; each has a connection of its own."""
+    return [Hj212Station(device, faults_of(device, bus.kind, world), world) for device in scene.devices_on(bus.id)]
