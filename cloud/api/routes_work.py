@@ -1,0 +1,167 @@
+"""Alarms, cases, events, dead letters, evidence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+
+from cloud.api.deps import ConnDep, CursorQ, LimitQ, OperatorDep, ServicesDep, TextQ, ViewerDep
+from cloud.api.models import ActionIn, ActionOut, CaseOut, PageOut
+from cloud.api.problems import Problem, not_found
+from cloud.cases.service import allowed_actions
+from cloud.query import alarms as alarm_query
+from cloud.query import cases as case_query
+from cloud.query import events as event_query
+from cloud.query import rows
+from cloud.query.pool import Connection
+
+router = APIRouter(tags=["work"])
+
+AlarmState = Literal["raised", "acknowledged", "cleared"]
+LevelName = Literal["info", "blue", "yellow", "orange", "red"]
+#: What a browser may be shown; anything else in the table stays there.
+STILLS = frozenset({"image/jpeg", "image/png", "image/webp"})
+
+
+@router.get("/alarms")
+async def alarms(
+    _: ViewerDep,
+    conn: ConnDep,
+    state: Annotated[list[AlarmState] | None, Query(description="Default: everything that is open.")] = None,
+    level: Annotated[list[LevelName] | None, Query()] = None,
+    device: TextQ = "",
+    scenario: TextQ = "",
+    limit: LimitQ = 100,
+    cursor: CursorQ = None,
+) -> PageOut[rows.Alarm]:
+    """In queue order: waiting first, red on top."""
+    page = await alarm_query.alarms(
+        conn,
+        states=state or ("raised", "acknowledged"),
+        levels=level or (),
+        device_id=device,
+        scenario=scenario,
+        limit=limit,
+        cursor=cursor,
+    )
+    return PageOut(items=page.items, next_cursor=page.next_cursor)
+
+
+@router.get("/alarms/{alarm_id}")
+async def alarm(alarm_id: str, _: ViewerDep, conn: ConnDep) -> rows.Alarm:
+    found = await alarm_query.alarm(conn, alarm_id)
+    if found is None:
+        raise not_found("alarm", alarm_id)
+    return found
+
+
+@router.post("/alarms/{alarm_id}/acknowledge")
+async def acknowledge(alarm_id: str, caller: OperatorDep, s: ServicesDep) -> rows.Alarm:
+    """Take an alarm. Taking it again changes nothing."""
+    async with s.pool.connection() as conn:
+        if await alarm_query.alarm(conn, alarm_id) is None:
+            raise not_found("alarm", alarm_id)
+    await s.acts.acknowledge(alarm_id, caller.operator.name)
+    async with s.pool.connection() as conn:
+        found = await alarm_query.alarm(conn, alarm_id)
+    if found is None:
+        raise not_found("alarm", alarm_id)
+    return found
+
+
+@router.get("/cases")
+async def cases(
+    _: ViewerDep,
+    conn: ConnDep,
+    state: Annotated[list[str] | None, Query()] = None,
+    open: Annotated[bool, Query(description="Only cases on which somebody still has to act.")] = False,
+    department: TextQ = "",
+    type: TextQ = "",
+    text: TextQ = "",
+    limit: LimitQ = 100,
+    cursor: CursorQ = None,
+) -> PageOut[rows.Case]:
+    """Open cases by deadline, then closed ones, newest first."""
+    page = await case_query.cases(
+        conn,
+        states=state or (),
+        open_only=open,
+        department=department,
+        type_=type,
+        text=text,
+        limit=limit,
+        cursor=cursor,
+    )
+    return PageOut(items=page.items, next_cursor=page.next_cursor)
+
+
+async def _case(conn: Connection, case_id: int) -> CaseOut:
+    found = await case_query.case(conn, case_id)
+    if found is None:
+        raise not_found("case", case_id)
+    return CaseOut(
+        case=found.case,
+        alarms=found.alarms,
+        transitions=found.transitions,
+        actions=[
+            ActionOut(name=a.name, zh=a.zh, en=a.en, needs_reason=a.needs_reason) for a in allowed_actions(found.case)
+        ],
+    )
+
+
+@router.get("/cases/{case_id}")
+async def case(case_id: int, _: ViewerDep, conn: ConnDep) -> CaseOut:
+    return await _case(conn, case_id)
+
+
+@router.post("/cases/{case_id}/actions")
+async def case_action(case_id: int, body: ActionIn, caller: OperatorDep, s: ServicesDep) -> CaseOut:
+    """Move a case. 409 if it has changed since the caller looked, or if the action is not allowed in its state."""
+    await s.acts.act(case_id, body.action, caller.operator.name, body.reason, body.version)
+    async with s.pool.connection() as conn:
+        return await _case(conn, case_id)
+
+
+@router.get("/events")
+async def events(
+    _: ViewerDep,
+    conn: ConnDep,
+    device: TextQ = "",
+    type: Annotated[str, Query(max_length=120, description="`crane.overload`, or a family: `crane.*`")] = "",
+    since: Annotated[datetime | None, Query(alias="from")] = None,
+    until: Annotated[datetime | None, Query(alias="to")] = None,
+    limit: LimitQ = 100,
+    cursor: CursorQ = None,
+) -> PageOut[rows.Event]:
+    """Newest first, by the time of the fact."""
+    page = await event_query.events(
+        conn, device_id=device, type_=type, since=since, until=until, limit=limit, cursor=cursor
+    )
+    return PageOut(items=page.items, next_cursor=page.next_cursor)
+
+
+@router.get("/dead-letters")
+async def dead_letters(
+    _: ViewerDep, conn: ConnDep, gateway: TextQ = "", limit: LimitQ = 100, cursor: CursorQ = None
+) -> PageOut[rows.DeadLetter]:
+    """What arrived and could not be stored, and why."""
+    page = await event_query.dead_letters(conn, gateway_id=gateway, limit=limit, cursor=cursor)
+    return PageOut(items=page.items, next_cursor=page.next_cursor)
+
+
+@router.get("/evidence/{sha256}", response_class=Response)
+async def evidence(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], _: ViewerDep, conn: ConnDep) -> Response:
+    """A still with faces and plates masked. Unmasked evidence is not given out here."""
+    found = await event_query.evidence(conn, sha256)
+    if found is None:
+        raise not_found("evidence", sha256)
+    if not found.masked:
+        raise Problem(403, "evidence.unmasked", "this still is not masked; opening it needs a case and a reason")
+    if found.kind != "still" or found.mime not in STILLS:
+        raise Problem(415, "evidence.kind", f"{found.kind} {found.mime} cannot be shown here")
+    # Content-addressed: it can never change, and only the browser that was allowed to see it may keep it.
+    headers = {"Cache-Control": "private, max-age=31536000, immutable", "Content-Disposition": "inline"}
+    return Response(found.content, media_type=found.mime, headers=headers)

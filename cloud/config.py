@@ -1,0 +1,59 @@
+"""What the core's web side must be told, as one frozen struct read from TOML.
+
+Unknown keys are refused with the file's name, so a misspelt setting never silently keeps its default. Reading the
+configuration opens no connection.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from protocols.core.errors import ConfigError
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of the API and console process."""
+
+    dsn: str
+    """PostgreSQL connection string (libpq form or URL)."""
+    listen: str = "127.0.0.1:8600"
+    state_dir: str = "var/core"
+    """Where the session key lives (one file, mode 0600). Several processes of one core share it."""
+    pool_size: int = 8
+    """Database connections this process may hold for requests; one more is held for live updates."""
+    session_hours: float = 12.0
+    cookie_secure: bool = False
+    """Set true wherever the console is reached by HTTPS: the session cookie then never travels in clear."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Host names the console answers to; empty: any. Set it when the console is not on a private network."""
+    console: bool = True
+    """False: the API alone."""
+    city_zh: str = "合肥市"
+    city_en: str = "Hefei"
+
+    def __post_init__(self) -> None:
+        host, colon, port = self.listen.rpartition(":")
+        if not host or not colon or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"listen: {self.listen!r} is not host:port")
+        if not 1 <= self.pool_size <= 256:
+            raise ValueError("pool_size: must be 1 to 256")
+        if not 0 < self.session_hours <= 24 * 30:
+            raise ValueError("session_hours: must be above 0 and at most 720")
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+def load(path: Path) -> Settings:
+    """Read settings from a TOML file. Raises ConfigError naming file and key."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Reads of the core's database as typed functions; see README.md."""
