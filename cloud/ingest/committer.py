@@ -150,6 +150,28 @@ class Committer:
             self._latency.flush(conn)
         self._latency.clear()
 
+    def set_aside(self, conn: Connection[Any], message: Inbound, error: Exception) -> list[Reply]:
+        """The database refused this very message (an impossible time, a NUL in a name): dead letter, lane goes on."""
+        group = _Group()
+        refusal = ContractError(str(error).strip().splitlines()[0], reason="database_refused")
+        with conn.transaction():
+            topic = parse_up(message.topic)
+            gateway = self._registry.gateway(conn, topic.gateway)
+            if gateway is None or topic.lane is None:
+                self._dead_letter(conn, message, topic, None, refusal)
+                return []
+            group.shards[gateway.gateway_id] = gateway.shard
+            envelope = wire.open_envelope(message.payload)
+            key = (gateway.gateway_id, envelope.epoch, topic.lane)
+            change = group.lanes[key] = _LaneChange(self._registry.cursor(conn, *key))
+            self._dead_letter(conn, message, topic, envelope, refusal)
+            if envelope.seq == change.seq + 1:
+                change.seq, change.batches = envelope.seq, 1
+                change.rejected.append((envelope.seq, refusal.reason))
+            self._write_cursors(conn, group)
+        self._after(group, [])
+        return self._replies(group)
+
     # -- one message ----------------------------------------------------------------------------------------------
 
     def _take(self, conn: Connection[Any], message: Inbound, group: _Group, now_ms: int) -> None:
@@ -204,6 +226,7 @@ class Committer:
                     self._registry.declare(conn, gateway, envelope.epoch, wire.declarations_of(envelope))
             table = self._registry.aliases(conn, gateway.gateway_id, envelope.epoch)
             batch = wire.decode(envelope, table.codes)
+            _check_times(batch)
             if batch.evidence:
                 with conn.transaction():
                     evidence.take(conn, batch.evidence)
@@ -397,6 +420,19 @@ class Committer:
                 Reply(shard, gateway, pb.Ack(epoch=epoch, lane=lane, committed=change.seq, resend=change.resend))
             )
         return out
+
+
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01: beyond it is no clock error any more but garbage
+
+
+def _check_times(batch: wire.Batch) -> None:
+    """Raises ContractError ``time`` for what no calendar holds; 1970 and a year ahead are stored as they came."""
+    times = batch.readings.ts_ms
+    if len(times) and (int(times.min()) < 0 or int(times.max()) > _LATEST_MS):
+        raise ContractError("a reading before 1970 or after 2100", reason="time")
+    for event in batch.events:
+        if not (0 <= event.ts_ms <= _LATEST_MS and 0 <= event.seen_ms <= _LATEST_MS):
+            raise ContractError(f"event {event.id}: before 1970 or after 2100", reason="time")
 
 
 def _join(parts: Sequence[Rows]) -> Rows:

@@ -23,7 +23,7 @@ import psycopg
 from psycopg import Connection
 
 from cloud.cases.policy import CasePolicy, from_pack
-from cloud.ingest.committer import Committer, Inbound
+from cloud.ingest.committer import Committer, Inbound, Reply
 from cloud.ingest.config import WorkerConfig
 from cloud.ingest.rules import ShardRules
 from cloud.ingest.shard_session import ShardSession
@@ -102,7 +102,10 @@ class Worker:
                 next_claim = now + _CLAIM_EVERY_S
 
     def _commit(self, conn: Connection[Any], committer: Committer, group: list[Inbound]) -> None:
-        replies = committer.commit(conn, group)
+        try:
+            replies = committer.commit(conn, group)
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
+            replies = self._commit_singly(conn, committer, group, error)
         self._held = []
         for message in group:
             message.done()
@@ -110,6 +113,27 @@ class Worker:
             session = self._sessions.get(reply.shard)
             if session is not None:
                 session.acknowledge_gateway(reply.gateway, reply.ack)
+
+    def _commit_singly(
+        self, conn: Connection[Any], committer: Committer, group: list[Inbound], error: Exception
+    ) -> list[Reply]:
+        """One message of the group is one the database will never take: find it, set it aside, keep the rest."""
+        log.error("the database refused a group of %d, trying one by one: %s", len(group), error)
+        replies: list[Reply] = []
+        for message in group:
+            self._renew_rules(conn, committer)
+            try:
+                replies += committer.commit(conn, [message])
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as refusal:
+                self._renew_rules(conn, committer)
+                replies += committer.set_aside(conn, message, refusal)
+        return replies
+
+    def _renew_rules(self, conn: Connection[Any], committer: Committer) -> None:
+        """A transaction was rolled back: caches and rules go back to what is in the tables."""
+        committer.forget()
+        for shard in list(self._rules):
+            self._rules[shard] = ShardRules(conn, shard, self._packs)
 
     def _gather(self) -> list[Inbound]:
         """What has come in, up to a group; what an earlier attempt did not commit comes first."""
