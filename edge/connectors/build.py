@@ -1,0 +1,46 @@
+"""From a connector's configuration to the connector: the one place that knows every kind."""
+
+from __future__ import annotations
+
+from edge.clock import Clock
+from edge.connectors.base import Connector, LinkFactory
+from edge.connectors.config import (
+    ConnectorConfig,
+    Dlt645Config,
+    Hj212ServerConfig,
+    ModbusRtuConfig,
+    ModbusTcpConfig,
+    check,
+    split_address,
+)
+
+
+def build(config: ConnectorConfig, clock: Clock, link_factory: LinkFactory | None = None) -> Connector:
+    """The connector; opens nothing yet. Raises ConfigError.
+
+    ``link_factory`` replaces the real link. For ``hj212-server`` it is awaited again and again and gives the next
+    station that dials in.
+    """
+    check(config)
+    match config:
+        case Hj212ServerConfig():
+            from edge.connectors.hj212_server import Hj212Server
+
+            return Hj212Server(config, clock, link_factory)
+        case ModbusRtuConfig() | ModbusTcpConfig():
+            from edge.connectors.modbus_bus import ModbusBus  # loads pymodbus
+
+            return ModbusBus(config, clock, link_factory or _real(config))
+        case Dlt645Config():
+            from edge.connectors.dlt645_bus import Dlt645Bus
+
+            return Dlt645Bus(config, clock, link_factory or _real(config))
+
+
+def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config) -> LinkFactory:
+    from edge.connectors.links import serial_line, tcp_client
+
+    if isinstance(config, ModbusTcpConfig):
+        host, port = split_address(config.address, f"connector {config.id!r}: address")
+        return tcp_client(host, port)
+    return serial_line(config.port, baud=config.baud, parity=config.parity, stop_bits=config.stop_bits)

@@ -1,0 +1,158 @@
+"""What a site writes about its lines and devices. Reading and checking it opens nothing.
+
+Meter numbers and MNs are text: leading zeros matter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Literal
+
+import msgspec
+
+from protocols.core.errors import ConfigError
+from protocols.devices import DeviceType, load
+from protocols.hj212.endpoint import Checksum
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Unit = Annotated[int, msgspec.Meta(ge=1, le=255)]
+Baud = Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
+Parity = Literal["N", "E", "O"]
+StopBits = Literal[1, 2]
+Retries = Annotated[int, msgspec.Meta(ge=0, le=5)]
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+MeterAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{12}$")]
+
+
+class Hj212Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``password`` "": not checked. ``checksum``: the rule the station uses, "auto" finds it."""
+
+    id: DeviceId
+    type: str
+    mn: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    password: str = ""
+    checksum: Checksum = "auto"
+
+
+class Hj212ServerConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="hj212-server", tag_field="kind"
+):
+    """The agent listens, stations dial in. ``silent_s``: a station heard of no more is offline. ``set_clock``: send
+    the time (CN 1012) to a station at its first packet and when its clock is off."""
+
+    id: DeviceId
+    listen: str
+    device: tuple[Hj212Device, ...]
+    silent_s: Seconds = 90.0
+    set_clock: bool = False
+
+
+class ModbusDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: DeviceId
+    type: str
+    unit: Unit
+    poll_s: Seconds = 1.0
+
+
+class ModbusRtuConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="modbus-rtu", tag_field="kind"
+):
+    """``timeout_s``: the device's own time to answer; transmission time is added. ``gap_s``: pause between two
+    exchanges (3.5 characters, more behind USB adapters and for clone firmware)."""
+
+    id: DeviceId
+    port: str
+    device: tuple[ModbusDevice, ...]
+    baud: Baud = 9600
+    parity: Parity = "N"
+    stop_bits: StopBits = 1
+    timeout_s: Seconds = 0.3
+    retries: Retries = 2
+    slow_poll_s: Seconds = 30.0
+    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+
+
+class ModbusTcpConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="modbus-tcp", tag_field="kind"
+):
+    id: DeviceId
+    address: str
+    device: tuple[ModbusDevice, ...]
+    timeout_s: Seconds = 1.0
+    retries: Retries = 2
+    slow_poll_s: Seconds = 30.0
+
+
+class Dlt645Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: DeviceId
+    type: str
+    address: MeterAddress
+    poll_s: Seconds = 60.0
+
+
+class Dlt645Config(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dlt645", tag_field="kind"
+):
+    """``timeout_s``: 500 ms is the longest a meter may take to begin its answer (DL/T 645-2007, 5.4)."""
+
+    id: DeviceId
+    port: str
+    device: tuple[Dlt645Device, ...]
+    baud: Baud = 2400
+    parity: Parity = "E"
+    stop_bits: StopBits = 1
+    timeout_s: Seconds = 0.5
+    retries: Retries = 2
+    slow_poll_s: Seconds = 300.0
+    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+
+
+ConnectorConfig = Hj212ServerConfig | ModbusRtuConfig | ModbusTcpConfig | Dlt645Config
+
+
+def split_address(text: str, key: str) -> tuple[str, int]:
+    """Host and port of ``host:port``. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"{key}: {text!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _once(values: list[str], key: str) -> None:
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise ConfigError(f"{key}: {value!r} is used {times} times on this line")
+
+
+def device_type(type_id: str, protocol: str, key: str) -> DeviceType:
+    """The device type, if it speaks that protocol. Raises ConfigError naming the key."""
+    try:
+        found = load(type_id)
+    except ConfigError as exc:
+        raise ConfigError(f"{key}: {exc}") from exc
+    if found.protocol != protocol:
+        raise ConfigError(f"{key}: {type_id!r} speaks {found.protocol}, this line {protocol}")
+    return found
+
+
+def check(config: ConnectorConfig) -> None:
+    """What the struct cannot say: types exist and fit, nobody is there twice. Opens nothing; raises ConfigError."""
+    where = f"connector {config.id!r}"
+    _once([device.id for device in config.device], f"{where}: device.id")
+    match config:
+        case Hj212ServerConfig():
+            split_address(config.listen, f"{where}: listen")
+            _once([device.mn for device in config.device], f"{where}: device.mn")
+            protocol = "hj212"
+        case ModbusTcpConfig():
+            split_address(config.address, f"{where}: address")
+            _once([str(device.unit) for device in config.device], f"{where}: device.unit")
+            protocol = "modbus"
+        case ModbusRtuConfig():
+            _once([str(device.unit) for device in config.device], f"{where}: device.unit")
+            protocol = "modbus"
+        case Dlt645Config():
+            _once([device.address for device in config.device], f"{where}: device.address")
+            protocol = "dlt645"
+    for device in config.device:
+        device_type(device.type, protocol, f"{where}: device {device.id!r}: type")

@@ -1,0 +1,85 @@
+"""Can the time a station gives be believed? Old data are not a wrong clock: stations keep what was not answered.
+
+The catalogue's rule is 120 s. What says "wrong clock" rather than "sent late":
+- a time in the future, or older than any station keeps data;
+- an exchange known by its name that now carries other data: the clock was put back;
+- three packets in a row whose lag stays the same although time passes: a flush of old data catches up, a wrong clock
+  does not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from protocols.hj212.messages import Packet
+
+TOLERANCE_MS = 120_000
+#: Loggers keep data for about a month.
+OLDEST_MS = 30 * 86_400_000
+_SAME_LAG_MS = 2_500
+_STREAK = 3
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``source_ms`` None: use the gateway's time. ``lag_ms``: how far the station's clock is behind (negative: ahead).
+
+    ``exchange`` names the upload; a repeat of it gets the same name.
+    """
+
+    source_ms: int | None
+    lag_ms: int
+    exchange: str
+    skewed: bool
+
+
+class StationClock:
+    """One per station."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, int] = OrderedDict()  # exchange -> checksum of its data
+        self._last_lag_ms: int | None = None
+        self._last_seen_ms = 0
+        self._streak = 0
+
+    def judge(self, packet: Packet, seen_ms: int) -> Verdict:
+        """Judge an upload that arrived at ``seen_ms``."""
+        data_ms, told_ms = packet.data_time_ms, packet.qn_ms
+        if told_ms is None and packet.cn == "2011":
+            told_ms = data_ms  # period data are old by nature; only an instant tells the clock
+        name = f"{packet.mn}/{packet.cn}/{packet.fields.get('DataTime', packet.qn)}"
+        digest = zlib.crc32(repr((packet.fields, packet.factors)).encode())
+        lag_ms = seen_ms - told_ms if told_ms is not None else 0
+        skewed = self._clock_is_wrong(packet, lag_ms, name, digest, seen_ms)
+        if not skewed and data_ms is not None and not -TOLERANCE_MS <= seen_ms - data_ms <= OLDEST_MS:
+            skewed, lag_ms = True, seen_ms - data_ms  # QN is right, DataTime is not: the logger has two clocks
+        if skewed:
+            # A clock that starts at 1970 with every power-up says the same names for other data.
+            name = f"{name}/{digest:08x}"
+        self._remember(name, digest)
+        return Verdict(None if skewed else data_ms, lag_ms, name, skewed)
+
+    def _clock_is_wrong(self, packet: Packet, lag_ms: int, name: str, digest: int, seen_ms: int) -> bool:
+        if abs(lag_ms) <= TOLERANCE_MS:
+            self._streak, self._last_lag_ms = 0, None
+            return False
+        if lag_ms < 0 or lag_ms > OLDEST_MS or self._known.get(name, digest) != digest:
+            return True
+        if f"{name}/{digest:08x}" in self._known:
+            return True  # a repeat of one that was judged so
+        last_ms = self._last_lag_ms
+        passed_ms = seen_ms - self._last_seen_ms
+        if name not in self._known and passed_ms > 0:
+            steady = last_ms is not None and abs(lag_ms - last_ms) < min(_SAME_LAG_MS, max(passed_ms // 2, 1))
+            self._streak = self._streak + 1 if steady else 0
+            self._last_lag_ms, self._last_seen_ms = lag_ms, seen_ms
+        return self._streak >= _STREAK
+
+    def _remember(self, name: str, digest: int) -> None:
+        self._known[name] = digest
+        self._known.move_to_end(name)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
