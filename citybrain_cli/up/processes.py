@@ -104,7 +104,7 @@ class Processes:
         self._register.write_text(json.dumps(entries))
 
     def watch(self) -> None:
-        """Start again what has died. Raises StoreError for one that dies again and again."""
+        """Start again what has died (not what was stopped). Raises StoreError for one that dies again and again."""
         for child in self.children.values():
             if child.process is None or child.process.poll() is None:
                 continue

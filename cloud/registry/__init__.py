@@ -1,0 +1,1 @@
+"""Which gateways and devices belong to the city, and where they stand."""
