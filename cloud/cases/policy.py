@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cloud.cases.errors import PolicyInvalid
 from cloud.cases.flows import FLOWS
 from protocols.core.model import LEVEL_RANK, Level
 from protocols.vocabulary import case_types, departments
+
+if TYPE_CHECKING:
+    from scenarios.packs.model import Pack
 
 #: How far a rule alone carries a new case of the event flow (events.md section 4: "desk or rule").
 Auto = Literal["reported", "accepted", "filed", "dispatched"]
@@ -62,6 +65,20 @@ class CasePolicy:
                 f"{self.scenario}：auto 仅用于事件流程，应急事件须由人确认",
             )
         object.__setattr__(self, "flow", known.flow)
+
+    @classmethod
+    def from_pack(cls, pack: Pack, auto: Auto = "reported") -> CasePolicy:
+        """The policy of a loaded pack. Raises PolicyInvalid."""
+        case = pack.case
+        return cls(
+            scenario=pack.id,
+            type=case.type,
+            department=case.department,
+            sla_h={"accept": case.sla_h.accept, "onsite": case.sla_h.onsite, "close": case.sla_h.close},
+            from_level=case.from_level,
+            support=case.support,
+            auto=auto,
+        )
 
     @property
     def limits_ms(self) -> dict[str, int]:
