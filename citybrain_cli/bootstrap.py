@@ -133,7 +133,7 @@ def _fetch_pip() -> Path:
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise RuntimeError("the fetched pip does not match its checksum")
-    wheel = Path(tempfile.mkdtemp(prefix="citybrain-")) / link.rsplit("/", 1)[1]
+    wheel = Path(tempfile.mkdtemp(prefix="citybrain-")) / str(link).rsplit("/", 1)[1]
     wheel.write_bytes(data)
     return wheel
 

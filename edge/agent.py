@@ -31,8 +31,8 @@ from edge.telemetry import Telemetry
 from edge.uplink.uplink import Uplink
 from protocols.core.errors import StoreError
 from protocols.uplink.topics import Lane
-from scenarios.binding import bind_all
 from scenarios.engine import Engine
+from scenarios.packs import bind_all
 
 log = logging.getLogger("citybrain.edge")
 

@@ -122,14 +122,14 @@ def latency(conn: psycopg.Connection[Any], gateway: str | None) -> dict[str, dic
             "select buckets from latency where kind = %s and (%s::text is null or gateway_id = %s)",
             (kind, gateway, gateway),
         ).fetchall()
-        buckets = np.sum([row[0] for row in rows], axis=0, dtype=np.int64) if rows else np.zeros(1, np.int64)
+        buckets = np.array([row[0] for row in rows] or [[0]], dtype=np.int64).sum(axis=0, keepdims=True)[0]
         values = {name: quantile_ms(buckets, q) for name, q in (("p50", 0.5), ("p99", 0.99))}
         out[kind] = {name: None if value is None else round(value, 1) for name, value in values.items()}
     return out
 
 
 def _count(conn: psycopg.Connection[Any], query: str, *arguments: object) -> int:
-    row = conn.execute(query, arguments).fetchone()  # type: ignore[arg-type]
+    row = conn.execute(query, arguments).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -27,7 +27,7 @@ from cloud.ingest.committer import Committer, Inbound, Reply
 from cloud.ingest.config import WorkerConfig
 from cloud.ingest.rules import ShardRules
 from cloud.ingest.shard_session import ShardSession
-from scenarios.binding import bind_all
+from scenarios.packs import bind_all
 
 log = logging.getLogger("citybrain.cloud.ingest")
 
