@@ -181,9 +181,9 @@ analyse_fps = 2.0
 [[scenario]]
 pack = "community/fire_lane"
 [scenario.devices]
-camera = ["lane-cam-1"]
+lane_cam = ["lane-cam-1"]
 [scenario.params]  # a narrow lane, declared strict by the estate: the demonstration then shows its case within minutes
-"lane_blocked.voice_s" = 20
+"lane_blocked.voice_s" = 30
 "lane_blocked.static_s" = 60
 """
 
@@ -238,7 +238,7 @@ crane = ["site-1-crane"]
 [[scenario]]
 pack = "community/fire_lane"
 [scenario.devices]
-camera = ["lane-cam-1"]
+lane_cam = ["lane-cam-1"]
 
 [[scenario]]
 pack = "urban_mgmt/underground_pipeline"

@@ -19,9 +19,10 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from cloud.cases.policy import CasePolicy
+from cloud.cases.service import overdue
 from cloud.ingest import evidence
 from cloud.ingest.copy import Rows, copy_in
-from cloud.ingest.events import EventDesk
+from cloud.ingest.events import EventDesk, insert
 from cloud.ingest.last import LastValues
 from cloud.ingest.latency import LatencyBook
 from cloud.ingest.registry import AliasTable, Gateway, Registry
@@ -39,6 +40,7 @@ from protocols.uplink.topics import Lane, UpTopic, parse_up
 log = logging.getLogger("citybrain.cloud.ingest")
 
 _DEAD_LETTER_BYTES = 64 << 10
+_CLOCKS_EVERY_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Committer:
         self._latency = LatencyBook()
         self._last = LastValues()
         self._partitions = DayPartitions(conn)
-        self._sizes: dict[tuple[str, int, str], int] = {}
+        self._clocks_ms = 0
         self.counts: Counter[str] = Counter()
 
     def forget(self) -> None:
@@ -146,6 +148,9 @@ class Committer:
                 if said:
                     self._desk.take(conn, said, None, now_ms)
                 rules.save(conn, now_ms, always=bool(said))
+            if now_ms - self._clocks_ms >= _CLOCKS_EVERY_MS:
+                self._clocks_ms = now_ms
+                insert(conn, [late.event for late in overdue(conn, now_ms) if late.event is not None], None)
             self._last.flush(conn, now_ms)
             self._latency.flush(conn)
         self._latency.clear()

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 
 from cloud.alarms.model import AlarmChange
 from cloud.alarms.service import apply_events
+from cloud.cases.opening import open_for
 from cloud.cases.policy import CasePolicy
-from cloud.cases.service import open_for
 from protocols.core.model import Event
 from protocols.uplink.batch import device_of
 

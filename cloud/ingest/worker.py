@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from cloud.cases.policy import CasePolicy, from_pack
+from cloud.cases.policy import CasePolicy
 from cloud.ingest.committer import Committer, Inbound, Reply
 from cloud.ingest.config import WorkerConfig
 from cloud.ingest.rules import ShardRules
@@ -52,7 +52,7 @@ class Worker:
         self._now_ms = now_ms
         self._allowed = config.allowed_shards()
         self._packs = bind_all(config.scenario)
-        self._policies: dict[str, CasePolicy] = {pack.pack.id: from_pack(pack.pack) for pack in self._packs}
+        self._policies: dict[str, CasePolicy] = {p.pack.id: CasePolicy.from_pack(p.pack) for p in self._packs}
         self._inbox: queue.Queue[Inbound] = queue.Queue(_INBOX)
         self._sessions: dict[int, ShardSession] = {}
         self._rules: dict[int, ShardRules] = {}
