@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -41,9 +42,7 @@ def city() -> tuple[Engine, list[SeriesInfo]]:
         kind = KINDS[number % len(KINDS)]
         device = f"d{number}"
         types[device] = kind
-        infos += [
-            SeriesInfo(device, p.name, p.unit, p.decimals, kind) for p in device_types.load(kind).points
-        ]
+        infos += [SeriesInfo(device, p.name, p.unit, p.decimals, kind) for p in device_types.load(kind).points]
         number += 1
     packs = [bind(pack, roles_for(pack, {**types, "cam": "camera"})) for pack in load_all()]
     engine = Engine(packs, "edge")
@@ -78,41 +77,35 @@ def batches(infos: list[SeriesInfo], rows: int, count: int, beyond: float, each:
         yield SeriesBatch(series, ts, values, np.full(series.size, Quality.GOOD, dtype=np.uint8))
 
 
-def timed(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
 def measure(name: str, rows: int, beyond: float = 0.0, each: int = 1, total: int = 1_000_000) -> dict[str, object]:
     engine, infos = city()
-    made = list(batches(infos, rows, max(total // rows, 10), beyond, each))
+    made = list(batches(infos, rows, max(total // rows, 13), beyond, each))
     limits = np.full(len(infos), 1e9)
     now_ms = START_MS + 10**10
-    spent = bare = 0.0
-    events = done = 0
-    for number, batch in enumerate(made):
-        took = timed(lambda batch=batch: counted.append(len(engine.step(batch, now_ms))) if True else None)  # type: ignore[misc]
-        plain = timed(lambda batch=batch: np.flatnonzero(batch.values >= limits[batch.series]))  # type: ignore[misc]
-        if number < 3:  # first contact: every series is new
-            continue
-        spent += took
-        bare += plain
-        done += len(batch)
-        events += counted[-1]
+    spent: list[float] = []
+    bare: list[float] = []
+    events = 0
+    for batch in made:
+        begun = time.perf_counter()
+        found = engine.step(batch, now_ms)
+        between = time.perf_counter()
+        np.flatnonzero(batch.values >= limits[batch.series])
+        bare.append(time.perf_counter() - between)
+        spent.append(between - begun)
+        events += len(found)
+    warm = 3  # first contact: every series is new
+    done = sum(len(batch) for batch in made[warm:])
+    each_batch = len(made[0])
     return {
         "case": name,
-        "rows_per_batch": len(made[0]),
+        "rows_per_batch": each_batch,
         "rows": done,
-        "rows_per_s": round(done / spent),
-        "compare_rows_per_s": round(done / bare),
-        "ratio": round(spent / bare, 1),
+        "rows_per_s": round(done / sum(spent[warm:])),
+        "rows_per_s_median_batch": round(each_batch / statistics.median(spent[warm:])),
+        "ratio_to_compare": round(statistics.median(spent[warm:]) / statistics.median(bare[warm:]), 1),
         "events": events,
         "looked_at_pct": round(100 * engine.counters["rows_looked_at"] / engine.counters["rows"], 3),
     }
-
-
-counted: list[int] = []
 
 
 def main() -> None:

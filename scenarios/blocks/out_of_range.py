@@ -34,29 +34,19 @@ class OutOfRangeRule(Rule, frozen=True, kw_only=True, tag="out_of_range"):
 
 
 class _Series:
-    """One series with an open alarm or a watched step."""
+    """One series with an open alarm or a strange new level."""
 
-    __slots__ = ("alarm", "fine", "last_ms", "last_x", "strange_n", "strange_x")
+    __slots__ = ("alarm", "fine", "strange_n", "strange_x")
 
     def __init__(self, alarm: Alarm) -> None:
         self.alarm = alarm
-        self.fine = 0
-        self.last_ms = -1
-        self.last_x = 0.0
-        self.strange_n = 0
+        self.fine = 0  # good samples in a row while the alarm is open
+        self.strange_n = 0  # samples in a row that agree with each other and not with what came before
         self.strange_x = 0.0
 
-    def jumps(self, ts_ms: int, x: float, step: float, gap_ms: int) -> bool:
-        known = self.last_ms >= 0 and ts_ms - self.last_ms <= gap_ms
-        if known and abs(x - self.last_x) > step:
-            near = self.strange_n > 0 and abs(x - self.strange_x) <= step
-            self.strange_n = self.strange_n + 1 if near else 1
-            self.strange_x = x
-            if self.strange_n < SETTLED:
-                return True
-        self.strange_n = 0
-        self.last_ms, self.last_x = ts_ms, x
-        return False
+    @property
+    def busy(self) -> bool:
+        return self.alarm.rank > 0 or self.strange_n > 0
 
 
 class OutOfRangeOperator(Operator):
@@ -70,7 +60,12 @@ class OutOfRangeOperator(Operator):
         self._low: Float64s = np.full(0, -np.inf)
         self._high: Float64s = np.full(0, np.inf)
         self._step: Float64s = np.full(0, np.inf)
-        self._open: Bools = np.zeros(0, dtype=np.bool_)
+        # Of series whose steps are watched: the last sample taken for real, and how long it may be compared with.
+        self._watched: Bools = np.zeros(0, dtype=np.bool_)
+        self._x: Float64s = np.zeros(0)
+        self._x_ms: Int64s = np.zeros(0, dtype=np.int64)
+        self._span_ms: Int64s = np.zeros(0, dtype=np.int64)
+        self._busy: Bools = np.zeros(0, dtype=np.bool_)
         self._mark: Bools = np.zeros(0, dtype=np.bool_)
         self._series: dict[int, _Series] = {}
         self._index: dict[str, int] = {}
@@ -86,7 +81,11 @@ class OutOfRangeOperator(Operator):
         self._low = grown(self._low, size, -np.inf)
         self._high = grown(self._high, size, np.inf)
         self._step = grown(self._step, size, np.inf)
-        self._open = grown(self._open, size, False)
+        self._watched = grown(self._watched, size, False)
+        self._x = grown(self._x, size, 0.0)
+        self._x_ms = grown(self._x_ms, size, 0)
+        self._span_ms = grown(self._span_ms, size, 0)
+        self._busy = grown(self._busy, size, False)
         self._mark = grown(self._mark, size, False)
 
     def bind(self, index: int, info: SeriesInfo) -> None:
@@ -95,6 +94,8 @@ class OutOfRangeOperator(Operator):
         self._low[index], self._high[index] = low - SLACK, high + SLACK
         if info.point in self.rule.jumps:
             self._step[index] = self.rule.jumps[info.point].value + SLACK
+            self._watched[index] = True
+            self._span_ms[index] = self._gap_ms[info.device]
         name = f"{info.device}/{info.point}"
         self._index[name] = index
         self._info[index] = info
@@ -110,16 +111,12 @@ class OutOfRangeOperator(Operator):
     ) -> tuple[Bools, list[tuple[int, Event]]]:
         """For samples in time order: which are suspect, and events by position."""
         outside = self.outside(series, values)
-        look = outside | self._open[series] | np.isfinite(self._step[series])
+        look = outside | self._busy[series]
+        self._look_at_steps(series, ts_ms, values, unique, look)
         events: list[tuple[int, Event]] = []
         found = np.flatnonzero(look)
         if not found.size:
             return outside, events
-        if not unique:
-            names = series[found]
-            self._mark[names] = True
-            found = np.flatnonzero(self._mark[series])
-            self._mark[names] = False
         suspect = outside.copy()
         for i, s, ts, x in zip(
             found.tolist(), series[found].tolist(), ts_ms[found].tolist(), values[found].tolist(), strict=True
@@ -127,12 +124,55 @@ class OutOfRangeOperator(Operator):
             bad = bool(outside[i])
             state = self._state(s)
             code = "range"
-            if not bad and self._step[s] < np.inf:
-                bad = state.jumps(ts, x, float(self._step[s]), self._gap_ms[self._info[s].device])
+            if not bad and self._watched[s]:
+                bad = self._jumps(s, state, ts, x)
                 code = "jump"
             suspect[i] = bad
             events += [(i, event) for event in self._judge(s, state, bad, code, ts, x, now_ms)]
+            self._busy[s] = state.busy
         return suspect, events
+
+    def _look_at_steps(self, series: Int32s, ts_ms: Int64s, values: Float64s, unique: bool, look: Bools) -> None:
+        """Add to ``look`` every row of a series that steps too far; take the others' samples as real."""
+        if not unique and look.any():
+            # Once one sample matters, so do all of that series in this batch.
+            names = series[look]
+            self._mark[names] = True
+            look |= self._mark[series]
+            self._mark[names] = False
+        mine = np.flatnonzero(self._watched[series] & ~look)
+        if not mine.size:
+            return
+        s = series[mine]
+        if not unique:
+            order = np.argsort(s, kind="stable")
+            mine, s = mine[order], s[order]
+        x, ts = values[mine], ts_ms[mine]
+        before_x, before_ms = self._x[s], self._x_ms[s]
+        if not unique:
+            again = np.flatnonzero(s[1:] == s[:-1]) + 1
+            before_x[again], before_ms[again] = x[again - 1], ts[again - 1]
+        far = (np.abs(x - before_x) > self._step[s]) & (ts - before_ms <= self._span_ms[s])
+        if far.any():
+            names = s[far]
+            self._mark[names] = True
+            hot = self._mark[s]
+            self._mark[names] = False
+            look[mine[hot]] = True
+            s, x, ts = s[~hot], x[~hot], ts[~hot]
+        self._x[s], self._x_ms[s] = x, ts
+
+    def _jumps(self, s: int, state: _Series, ts_ms: int, x: float) -> bool:
+        known = ts_ms - self._x_ms[s] <= self._span_ms[s]
+        if known and abs(x - self._x[s]) > self._step[s]:
+            near = state.strange_n > 0 and abs(x - state.strange_x) <= self._step[s]
+            state.strange_n = state.strange_n + 1 if near else 1
+            state.strange_x = x
+            if state.strange_n < SETTLED:
+                return True
+        state.strange_n = 0
+        self._x[s], self._x_ms[s] = x, ts_ms
+        return False
 
     def _state(self, series: int) -> _Series:
         state = self._series.get(series)
@@ -146,14 +186,12 @@ class OutOfRangeOperator(Operator):
             state.fine = 0
             limits = f"{self._low[s]:.6g}..{self._high[s]:.6g}" if code == "range" else f"step {self._step[s]:.6g}"
             values: dict[str, Value] = {"code": code, "detail": f"{x:.6g} not within {limits}", "since": ts_ms}
-            self._open[s] = True
             return state.alarm.reach(1, ts_ms, ts_ms, now_ms, values)
         if not state.alarm.rank:
             return []
         state.fine += 1
         if state.fine < self.rule.clear_n:
             return []
-        self._open[s] = False
         return state.alarm.clear(ts_ms, now_ms, {"code": "ok", "detail": f"{x:.6g}"})
 
     # -- state
@@ -162,14 +200,19 @@ class OutOfRangeOperator(Operator):
         return name in self._index
 
     def save(self) -> dict[str, Any]:
-        return {
-            name: [s.alarm.save(), s.fine, s.last_ms, s.last_x, s.strange_n, s.strange_x]
-            for name, index in self._index.items()
-            if (s := self._series.get(index)) is not None
-        }
+        found: dict[str, Any] = {}
+        for name, i in self._index.items():
+            state = self._series.get(i)
+            if self._x_ms[i] or (state is not None and state.busy):
+                busy = [state.alarm.save(), state.fine, state.strange_n, state.strange_x] if state is not None else None
+                found[name] = [float(self._x[i]), int(self._x_ms[i]), busy]
+        return found
 
     def load(self, name: str, state: Any) -> None:
-        series = self._state(self._index[name])
-        series.alarm.load(state[0])
-        series.fine, series.last_ms, series.last_x, series.strange_n, series.strange_x = state[1:]
-        self._open[self._index[name]] = series.alarm.rank > 0
+        i = self._index[name]
+        self._x[i], self._x_ms[i] = state[0], state[1]
+        if state[2] is not None:
+            series = self._state(i)
+            series.alarm.load(state[2][0])
+            series.fine, series.strange_n, series.strange_x = state[2][1:]
+            self._busy[i] = series.busy
