@@ -1,4 +1,4 @@
-"""The few things that change something: taking an alarm, moving a case.
+"""The few things that change something: taking an alarm, moving a case; and what may be done with a case.
 
 The services behind them are synchronous and work inside one transaction of the caller; here each gets a connection
 and a thread of its own, bounded, so that the event loop never waits for a lock in the database.
@@ -7,15 +7,18 @@ and a thread of its own, bounded, so that the event loop never waits for a lock 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from cloud.alarms import service as alarm_service
 from cloud.cases import service as case_service
+from cloud.cases.flows import Action
+from cloud.ingest.events import insert as insert_events
 from protocols.core.errors import StoreError
 
 ResultT = TypeVar("ResultT")
@@ -38,11 +41,25 @@ class Acts:
 
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
+    async def offers(self, case_id: int, who: str) -> list[Action]:
+        """What this person may do with the case now. Raises CaseNotFound."""
+
+        def step(conn: psycopg.Connection[TupleRow]) -> list[Action]:
+            return case_service.allowed_actions(case_service.load(conn, case_id), int(time.time() * 1000), who)
+
+        return await self._run(step)
+
     async def acknowledge(self, alarm_id: str, who: str) -> None:
         await self._run(lambda conn: alarm_service.acknowledge(conn, alarm_id, who))
 
     async def act(self, case_id: int, action: str, who: str, reason: str, version: int) -> None:
-        await self._run(lambda conn: case_service.act(conn, case_id, action, who, reason, version))
+        """Raises what cloud.cases refuses, CaseConflict among it. The event of the move is stored with it."""
+
+        def step(conn: psycopg.Connection[TupleRow]) -> None:
+            case = case_service.act(conn, case_id, action, who, reason, version)
+            insert_events(conn, case.events, None)
+
+        await self._run(step)
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

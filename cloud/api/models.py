@@ -78,6 +78,7 @@ class ActionOut(BaseModel):
     name: str
     zh: str
     en: str
+    to_state: str
     needs_reason: bool
 
 

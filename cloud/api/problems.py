@@ -16,7 +16,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from cloud.alarms.errors import AlarmNotFound
 from cloud.auth import service as auth
+from cloud.cases.errors import CaseError, CaseNotFound, IllegalAction, ReasonNeeded
 from protocols.core.errors import CityBrainError, ContractError, StoreError
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class Problem(Exception):
         }
         if self.detail:
             body["detail"] = self.detail
-        return JSONResponse(body | self.more, self.status, self.headers, MEDIA_TYPE)
+        body |= {key: value for key, value in self.more.items() if value is not None}
+        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
 
 
 def not_found(what: str, id_: object) -> Problem:
@@ -64,6 +67,12 @@ def of(error: CityBrainError) -> Problem:
             return Problem(422, error.code, str(error), reason=error.reason)
         case auth.NameTaken():
             return Problem(409, error.code, str(error))
+        case AlarmNotFound():
+            return Problem(404, error.code, str(error))
+        case CaseError():
+            status = {CaseNotFound: 404, ReasonNeeded: 422}.get(type(error), 409)
+            allowed = list(error.allowed) if isinstance(error, IllegalAction) else None
+            return Problem(status, error.code, str(error), zh=error.zh, allowed=allowed)
         case ContractError():
             return Problem(400, f"{error.code}.{error.reason}", str(error))
         case StoreError():

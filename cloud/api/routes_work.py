@@ -8,15 +8,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
-from cloud.api.deps import ConnDep, CursorQ, LimitQ, OperatorDep, ServicesDep, TextQ, ViewerDep
+from cloud.api.deps import ConnDep, CursorQ, LimitQ, OperatorDep, Services, ServicesDep, TextQ, ViewerDep
 from cloud.api.models import ActionIn, ActionOut, CaseOut, PageOut
 from cloud.api.problems import Problem, not_found
-from cloud.cases.service import allowed_actions
 from cloud.query import alarms as alarm_query
 from cloud.query import cases as case_query
 from cloud.query import events as event_query
 from cloud.query import rows
-from cloud.query.pool import Connection
 
 router = APIRouter(tags=["work"])
 
@@ -98,8 +96,9 @@ async def cases(
     return PageOut(items=page.items, next_cursor=page.next_cursor)
 
 
-async def _case(conn: Connection, case_id: int) -> CaseOut:
-    found = await case_query.case(conn, case_id)
+async def _case(s: Services, case_id: int, who: str) -> CaseOut:
+    async with s.pool.connection() as conn:
+        found = await case_query.case(conn, case_id)
     if found is None:
         raise not_found("case", case_id)
     return CaseOut(
@@ -107,22 +106,23 @@ async def _case(conn: Connection, case_id: int) -> CaseOut:
         alarms=found.alarms,
         transitions=found.transitions,
         actions=[
-            ActionOut(name=a.name, zh=a.zh, en=a.en, needs_reason=a.needs_reason) for a in allowed_actions(found.case)
+            ActionOut(name=a.id, zh=a.zh, en=a.en, to_state=a.to_state, needs_reason=a.reason)
+            for a in await s.acts.offers(case_id, who)
         ],
     )
 
 
 @router.get("/cases/{case_id}")
-async def case(case_id: int, _: ViewerDep, conn: ConnDep) -> CaseOut:
-    return await _case(conn, case_id)
+async def case(case_id: int, caller: ViewerDep, s: ServicesDep) -> CaseOut:
+    """With its alarms, its transitions, and what the caller may do next."""
+    return await _case(s, case_id, caller.operator.name)
 
 
 @router.post("/cases/{case_id}/actions")
 async def case_action(case_id: int, body: ActionIn, caller: OperatorDep, s: ServicesDep) -> CaseOut:
     """Move a case. 409 if it has changed since the caller looked, or if the action is not allowed in its state."""
     await s.acts.act(case_id, body.action, caller.operator.name, body.reason, body.version)
-    async with s.pool.connection() as conn:
-        return await _case(conn, case_id)
+    return await _case(s, case_id, caller.operator.name)
 
 
 @router.get("/events")

@@ -141,7 +141,7 @@ async def device(conn: Connection, device_id: str, now: datetime) -> DeviceDetai
 _LANES = """
     select c.gateway_id, c.epoch, c.lane, c.seq, c.batches, c.readings, c.events, c.bytes, c.thinned, c.repeats,
            coalesce(d.dead, 0)::bigint as dead,
-           greatest(c.seq - c.batches - coalesce(d.dead, 0), 0)::bigint as lost, c.updated_at
+           greatest(c.seq - c.batches, 0)::bigint as lost, c.updated_at
       from lane_cursor c
       left join (select gateway_id, epoch, lane, count(distinct seq) as dead
                    from dead_letter where seq is not null group by 1, 2, 3) d using (gateway_id, epoch, lane)
@@ -218,13 +218,12 @@ def quantile_ms(buckets: Sequence[int], share: float) -> float:
     for index, count in enumerate(buckets):
         seen += count
         if count and seen >= wanted:
-            return float(1.05**index)
+            return float(1.05 ** (index + 1))
     return 0.0
 
 
 def outbox_depth(health: Mapping[str, Any]) -> int | None:
     """Batches waiting on a gateway, from its last heartbeat; None if it did not say."""
-    values: Mapping[str, Any] = health.get("values", health)
-    parts = [v for k, v in values.items() if k.startswith("outbox_") and k.endswith("_batches")]
+    parts = [v for k, v in health.items() if k.startswith("outbox_") and k.endswith("_batches")]
     numbers = [float(v) for v in parts if isinstance(v, int | float) and not isinstance(v, bool)]
     return int(sum(numbers)) if numbers else None

@@ -21,14 +21,14 @@ class Lane:
     epoch: int
     lane: str
     seq: int
-    batches: int
+    batches: int  # dealt with: committed or set aside
     readings: int
     events: int
     bytes: int
     thinned: int  # readings the gateway declared thrown away
     repeats: int  # batches recognised as already committed
     dead: int  # batches set aside as dead letters
-    lost: int  # sequence numbers that are neither committed nor set aside: must be 0
+    lost: int  # sequence numbers below the cursor that were not dealt with: must be 0
     updated_at: datetime
 
 

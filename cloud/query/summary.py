@@ -1,7 +1,7 @@
 """The figures of the header strip, in a handful of queries.
 
-``lost`` is counted, not assumed: within a lane sequence numbers have no gaps, so every number up to the cursor is
-either a committed batch or a dead letter. What is neither is lost.
+``lost`` is counted, not assumed: within a lane sequence numbers have no gaps, and ingest counts each batch it has
+dealt with (committed, or set aside as a dead letter). A cursor that stands higher than that count has lost the rest.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,11 @@ import numpy as np
 import psycopg
 from psycopg.rows import TupleRow
 
+from cloud.alarms.model import AlarmChange
+from cloud.alarms.service import load_alarm
+from cloud.cases.opening import open_for
+from cloud.cases.policy import CasePolicy
+from cloud.cases.service import act
 from protocols.devices import all_types
 
 HOURS = 6
@@ -72,15 +77,11 @@ Conn = psycopg.Connection[TupleRow]
 def fill(conn: Conn, now: datetime) -> None:
     """Fill an empty database that has the core's schema."""
     rng = random.Random(20260302)
-    conn.execute("create table if not exists reading_rest partition of reading default")
     for number, site in enumerate(SITES):
         health = {
-            "values": {
-                "cpu_pct": 21.5 + 9 * number, "memory_mb": 212 + 31 * number, "disk_free_mb": 18234 - 912 * number,
-                "outbox_event_batches": 0, "outbox_data_batches": (2, 0, 1840)[number], "outbox_backfill_batches": 0,
-                "link_rtt_ms": 23 + 14 * number,
-            },
-            "texts": {"link": "4g" if number == 2 else "fibre"},
+            "cpu_pct": 21.5 + 9 * number, "memory_mb": 212 + 31 * number, "disk_free_mb": 18234 - 912 * number,
+            "outbox_event_batches": 0, "outbox_data_batches": (2, 0, 1840)[number], "outbox_backfill_batches": 0,
+            "outbox_oldest_s": (1.2, 0, 5210)[number], "link_up": 1, "at_ms": int(now.timestamp() * 1000) - 12_000,
         }  # fmt: skip
         conn.execute(
             "insert into gateway values (%s, %s, %s, %s, %s, %s, %s, true, %s, %s, %s, '0.1.0', 1772400000)",
@@ -93,9 +94,10 @@ def fill(conn: Conn, now: datetime) -> None:
     _series(conn, devices, rng, now)
     stills = _stills(conn, now)
     _events_and_alarms(conn, now, stills)
+    _cases(conn, now)
     conn.execute(
-        "insert into dead_letter (received_at, topic, gateway_id, epoch, lane, seq, reason, detail, size_bytes, payload)"
-        " values (%s, 'cb/v1/9/gw-luyang-01/up/data', 'gw-luyang-01', 1772400000, 'data', 9051, 'decode',"
+        "insert into dead_letter (received_at, topic, gateway_id, epoch, lane, seq, reason, detail, size_bytes,"
+        " payload) values (%s, 'cb/v1/9/gw-luyang-01/up/data', 'gw-luyang-01', 1772400000, 'data', 9051, 'decode',"
         " 'zstd frame is cut short', 812, %s)",
         [now - timedelta(hours=3), b"\x28\xb5\x2f\xfd"],
     )
@@ -110,10 +112,9 @@ def _lanes(conn: Conn, gateway: str, number: int, now: datetime) -> None:
         ("evidence", 24, 0, 0),
     ):
         if seq:
-            dead = 1 if (gateway, lane) == ("gw-luyang-01", "data") else 0
             conn.execute(
                 "insert into lane_cursor values (%s, 1772400000, %s, %s, %s, %s, %s, %s, 0, %s, %s, %s)",
-                [gateway, lane, seq, seq - dead, readings, events, readings * 3 + events * 240,
+                [gateway, lane, seq, seq, readings, events, readings * 3 + events * 240,
                  1280 if number == 2 and lane == "data" else 0, (3, 0, 41)[number] if lane == "data" else 0,
                  now - timedelta(seconds=4 if lane == "data" else 600)],
             )  # fmt: skip
@@ -311,3 +312,42 @@ def _event(
         ' "values") values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)',
         [id_, gateway, ts, ts, type_, level, state, key, scenario, device, point, json.dumps(values)],
     )
+
+
+#: alarm key, case type, department, limits (accept, onsite, close hours), steps: (action, who, minutes after opening)
+_CASES: tuple[tuple[str, str, str, tuple[float, float, float], tuple[tuple[str, str, float], ...]], ...] = (
+    ("gas-2", "pipeline_hazard", "operator", (0.1, 0.5, 24), ()),
+    ("crane-2", "site_nuisance", "housing", (0.5, 2, 24), (("accept", "王敏", 1.5), ("file", "王敏", 2),
+                                                          ("dispatch", "王敏", 2.5))),
+    ("lane-1", "fire_lane", "street", (0.25, 0.5, 2), ()),
+    ("crane-1", "site_nuisance", "housing", (0.5, 2, 24), (("accept", "王敏", 4), ("file", "王敏", 5),
+     ("dispatch", "王敏", 6), ("start", "李强", 41), ("feed_back", "李强", 96))),
+    ("lane-3", "fire_lane", "street", (0.25, 0.5, 2), (("accept", "王敏", 3), ("file", "王敏", 3.5),
+     ("dispatch", "王敏", 4), ("start", "赵磊", 19), ("feed_back", "赵磊", 33), ("check", "王敏", 47),
+     ("close", "王敏", 48))),
+    ("gas-5", "pipeline_hazard", "operator", (0.1, 0.5, 24), (("confirm", "王敏", 3), ("respond", "王敏", 4),
+     ("control", "孙浩", 52), ("recover", "孙浩", 80))),
+)  # fmt: skip
+
+
+def _cases(conn: Conn, now: datetime) -> None:
+    """Opened and moved by the real services, at times of the past."""
+    for key, type_, department, (accept, onsite, close), steps in _CASES:
+        alarm = load_alarm(conn, alarm_id(key))
+        policy = CasePolicy(
+            scenario=alarm.scenario, type=type_, department=department, from_level="yellow",
+            sla_h={"accept": accept, "onsite": onsite, "close": close}, support=("urban_mgmt",),
+        )  # fmt: skip
+        opened_ms = alarm.raised_ms + 800
+        # A cleared alarm opened its case while it was raised.
+        case = open_for(conn, AlarmChange("raised", replace(alarm, state="raised", cleared_ms=None)), policy, opened_ms)
+        assert case is not None
+        for action, who, after_min in steps:
+            act(conn, case.case_id, action, who, now_ms=opened_ms + int(after_min * 60_000))
+
+
+def case_id(conn: Conn, key: str) -> int:
+    """The case that the alarm of that key opened."""
+    found = conn.execute("select case_id from case_alarm where alarm_id = %s", [alarm_id(key)]).fetchone()
+    assert found is not None
+    return int(found[0])

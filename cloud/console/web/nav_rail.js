@@ -1,0 +1,10 @@
+export default {
+  props: { items: Array, active: String },
+  template: `
+  <nav class="cb-rail">
+    <a v-for="i in items" :key="i.href" :href="i.href" :class="[{ on: i.key === active }, i.end ? 'end' : '']" :data-nav="i.key" :aria-current="i.key === active ? 'page' : null">
+      <svg class="i" viewBox="0 0 24 24"><path :d="i.icon"/></svg><span>{{ i.label }}</span>
+      <span v-if="i.count" class="n" :class="{ calm: i.calm }">{{ i.count > 99 ? '99+' : i.count }}</span>
+    </a>
+  </nav>`,
+};
