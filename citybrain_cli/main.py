@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("pymodbus", "httpx", "uvicorn.access", "watchfiles"):
+    for noisy in ("spiff", "pymodbus", "httpx", "uvicorn.access", "watchfiles"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     do: Callable[[argparse.Namespace], int] = options.do
     try:
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"protocols", "scenarios", "edge", "cloud", "firmware_sim"}:
+            raise
         print(f"citybrain: this install lacks {error.name}; see `extras` in README.md", file=sys.stderr)
         return 2
 

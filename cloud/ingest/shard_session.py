@@ -10,6 +10,7 @@ import logging
 import queue
 import ssl
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,12 +31,20 @@ log = logging.getLogger("citybrain.cloud.ingest")
 class ShardSession:
     """``inbox`` is bounded: when the database is slow, paho's thread waits, and so does the broker."""
 
-    def __init__(self, config: BrokerConfig, base: Path, shard: int, inbox: queue.Queue[Inbound]) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        base: Path,
+        shard: int,
+        inbox: queue.Queue[Inbound],
+        gateways: Callable[[], Sequence[str]],
+    ) -> None:
         parts = urlsplit(config.url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ConfigError(f"broker.url {config.url!r}: mqtt://host:port or mqtts://host:port")
         self.shard = shard
         self._inbox = inbox
+        self._gateways = gateways
         self._generation = 0
         self._closing = threading.Event()
         self.connected = False
@@ -56,6 +65,7 @@ class ShardSession:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_subscribe = lambda *_: self._greet()
         client.connect_async(
             parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883), config.keepalive_s
         )
@@ -63,6 +73,11 @@ class ShardSession:
 
     def acknowledge_gateway(self, gateway: str, ack: pb.Ack) -> None:
         self._client.publish(topics.down(self.shard, gateway, "ack"), ack.SerializeToString(), qos=1)
+
+    def _greet(self) -> None:
+        """Tell the shard's gateways that somebody listens: what was published before has found no subscriber."""
+        for gateway in self._gateways():
+            self._client.publish(topics.down(self.shard, gateway, "hello"), b"", qos=1)
 
     def close(self) -> None:
         self._closing.set()

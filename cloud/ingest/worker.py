@@ -157,8 +157,8 @@ class Worker:
 
     def _claim(self, conn: Connection[Any]) -> None:
         """Take shards that have gateways and no owner."""
-        rows = conn.execute("select distinct shard from gateway").fetchall()
-        for shard in sorted({int(row[0]) for row in rows} & self._allowed):
+        rows = conn.execute("select gateway_id, shard from gateway").fetchall()
+        for shard in sorted({int(row[1]) for row in rows} & self._allowed):
             if shard in self._rules:
                 continue
             row = conn.execute("select pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, shard)).fetchone()
@@ -169,5 +169,6 @@ class Worker:
                 continue
             self._rules[shard] = ShardRules(conn, shard, self._packs)
             if shard not in self._sessions:
-                self._sessions[shard] = ShardSession(self._config.broker, self._base, shard, self._inbox)
+                gateways = [gateway for gateway, its_shard in rows if its_shard == shard]
+                self._sessions[shard] = ShardSession(self._config.broker, self._base, shard, self._inbox, gateways.copy)
                 log.info("shard %d is ours", shard)

@@ -145,10 +145,7 @@ class Outbox:
                 self._db.executemany(
                     "insert or ignore into series (alias, device, point, unit, decimals, reference, device_type)"
                     " values (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type)
-                        for d in new
-                    ],
+                    [(d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type) for d in new],
                 )
                 for part in pending:
                     self._insert(part, now_ms)

@@ -68,6 +68,12 @@ class Sender:
         if resend and flight.rows and now_ms - flight.again_ms >= _RESEND_REST_MS:
             self._again(flight, now_ms)
 
+    def restart(self, now_ms: int) -> None:
+        """A core has (again) taken over our shard: what it has not acknowledged goes once more, at once."""
+        for flight in self._flights.values():
+            if flight.rows:
+                self._again(flight, now_ms)
+
     def stalled(self, now_ms: int, timeout_ms: int) -> bool:
         """Whether a lane has waited too long for an acknowledgement; its rows will then be sent again."""
         stalled = False

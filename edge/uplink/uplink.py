@@ -118,12 +118,12 @@ class Uplink:
                 group.create_task(self._receive(session, sender))
                 group.create_task(self._send(session, sender))
                 group.create_task(self._heartbeat(session))
-        except* TransportError as errors:
-            first = errors.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
-        except* asyncio.CancelledError:
+        except BaseExceptionGroup as errors:
+            expected, others = errors.split(TransportError)
+            if others is not None or expected is None:
+                raise
+            raise _first(expected) from None
+        except asyncio.CancelledError:
             if self.connected:
                 session.publish(self._topic("state"), self._state(online=False), retain=True)
                 await asyncio.sleep(0.1)  # let the farewell leave before the socket closes
@@ -163,6 +163,10 @@ class Uplink:
     async def _receive(self, session: MqttSession, sender: Sender) -> None:
         while True:
             message = await session.receive()
+            if message.topic.endswith("/hello"):
+                sender.restart(self._monotonic_ms())
+                self._wake.set()
+                continue
             if not message.topic.endswith("/ack"):
                 continue
             ack = pb.Ack()
@@ -187,6 +191,13 @@ class Uplink:
             health = pb.Health(at_ms=self._clock.now_ms(), values=values, texts=texts)
             session.publish(self._topic("health"), health.SerializeToString(), qos=0)
             await asyncio.sleep(self._health_every_s)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _lane(name: str) -> Lane:

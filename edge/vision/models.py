@@ -148,12 +148,17 @@ def list_models(folder: Path) -> list[Manifest]:
     return [read_manifest(path) for path in sorted(folder.glob("*.toml"))]
 
 
-def add_model(folder: Path, origin: str | Path, manifest: Manifest, *, timeout_s: float = 60.0) -> str:
-    """Bring a model file (path or https address) into the registry. Returns the line to show to whoever added it.
+def add_model(
+    folder: Path, origin: str | Path, manifest: Manifest | str | Path, *, timeout_s: float = 60.0
+) -> Manifest:
+    """Bring a model file (path or https address) into the registry; ``manifest``: its papers or the file they are in.
+    Returns the papers: whoever adds a model is to be shown its licence and checksum.
 
     The file is moved in only after its checksum has been found right; the manifest is written last, so a power cut
     leaves either a registered model or none.
     """
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(Path(manifest))
     check_manifest(manifest, f"manifest of {manifest.id}")
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{manifest.file}.part"
@@ -169,8 +174,7 @@ def add_model(folder: Path, origin: str | Path, manifest: Manifest, *, timeout_s
     draft = folder / f".{manifest.id}.toml.part"
     draft.write_text(dump_manifest(manifest), "utf-8")
     draft.replace(papers)
-    size = (folder / manifest.file).stat().st_size
-    return f"{manifest.id}: {size} bytes, sha256 {manifest.sha256}, licence {manifest.licence}, from {manifest.source}"
+    return manifest
 
 
 def dump_manifest(manifest: Manifest) -> str:

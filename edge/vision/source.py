@@ -7,8 +7,8 @@ agent's affair: errors here are typed and final for the source that raised them.
 
 from __future__ import annotations
 
-import errno
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout, TransportE
 
 OPEN_TIMEOUT_S = 8.0
 READ_TIMEOUT_S = 5.0
+_EARLY_S = 0.1
 
 
 class Source(Protocol):
@@ -59,13 +60,17 @@ class FileSource:
 
 
 class LiveSource:
-    """An rtsp:// address or /dev/videoN, read in a thread. Frames carry the gateway's time at decoding."""
+    """An rtsp:// address or /dev/videoN, read in a thread. Frames carry the gateway's time at decoding.
+
+    ``min_gap_ms``: pictures that follow closer are decoded (the next ones build on them) but not converted or given.
+    """
 
     def __init__(
         self,
         url: str,
         now_ms: Callable[[], int],
         *,
+        min_gap_ms: float = 0.0,
         open_timeout_s: float = OPEN_TIMEOUT_S,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
@@ -73,6 +78,7 @@ class LiveSource:
         self.decode_errors = 0
         self._url = url
         self._now_ms = now_ms
+        self._min_gap_ms = min_gap_ms
         self._read_timeout_s = read_timeout_s
         self._ready = threading.Condition()
         self._newest: Frame | None = None
@@ -80,6 +86,7 @@ class LiveSource:
         self._error: TransportError | None = None
         self._fault: BaseException | None = None
         self._stop = threading.Event()
+        self._heard_s = 0.0
         self._container = _open(url, open_timeout_s, read_timeout_s)
         self._thread = threading.Thread(target=self._pump, name="camera-reader", daemon=True)
         self._thread.start()
@@ -107,10 +114,12 @@ class LiveSource:
         self._thread.join(self._read_timeout_s + 5)
 
     def _pump(self) -> None:
+        self._heard_s = time.monotonic()
         try:
             self._decode()
         except av.error.FFmpegError as error:
-            self._finish(error=_typed(self._url, error))
+            silent_s = time.monotonic() - self._heard_s
+            self._finish(error=_typed(self._url, error, timed_out=silent_s >= self._read_timeout_s - _EARLY_S))
         except Exception as error:  # handed to the reader of frames, which raises it again
             self._finish(fault=error)
         else:
@@ -120,7 +129,9 @@ class LiveSource:
 
     def _decode(self) -> None:
         stream = self._container.streams.video[0]
+        given_ms: int | None = None
         for packet in self._container.demux(stream):
+            self._heard_s = time.monotonic()
             if self._stop.is_set():
                 return
             try:
@@ -129,11 +140,15 @@ class LiveSource:
                 self.decode_errors += 1  # a lost packet: the decoder finds its feet at the next key picture
                 continue
             for frame in frames:
+                now_ms = self._now_ms()
+                if given_ms is not None and 0 <= now_ms - given_ms < self._min_gap_ms:
+                    continue
+                given_ms = now_ms
                 bgr: Image = frame.to_ndarray(format="bgr24")
                 with self._ready:
                     if self._newest is not None:
                         self.skipped += 1
-                    self._newest = Frame(self._now_ms(), bgr)
+                    self._newest = Frame(now_ms, bgr)
                     self._ready.notify_all()
 
     def _finish(self, error: TransportError | None = None, fault: BaseException | None = None) -> None:
@@ -142,10 +157,10 @@ class LiveSource:
             self._ready.notify_all()
 
 
-def open_source(url: str, now_ms: Callable[[], int]) -> Source:
+def open_source(url: str, now_ms: Callable[[], int], *, min_gap_ms: float = 0.0) -> Source:
     """Open what a camera's ``url`` names. A file starts at the present time."""
     if "://" in url or url.startswith("/dev/video"):
-        return LiveSource(url, now_ms)
+        return LiveSource(url, now_ms, min_gap_ms=min_gap_ms)
     return FileSource(url, start_ms=now_ms())
 
 
@@ -162,10 +177,12 @@ def _open(url: str, open_timeout_s: float, read_timeout_s: float) -> Any:
         options["rtsp_transport"] = "tcp"  # UDP through a street cabinet's NAT loses pictures silently
     elif url.startswith("/dev/video"):
         file_format = "v4l2"
+    started_s = time.monotonic()
     try:
         container = av.open(url, format=file_format, options=options, timeout=(open_timeout_s, read_timeout_s))
     except av.error.FFmpegError as error:
-        raise _typed(url, error) from error
+        waited_s = time.monotonic() - started_s
+        raise _typed(url, error, timed_out=waited_s >= open_timeout_s - _EARLY_S) from error
     if not container.streams.video:
         container.close()
         raise LinkRefused(f"{hide_login(url)}: no video in it")
@@ -173,7 +190,7 @@ def _open(url: str, open_timeout_s: float, read_timeout_s: float) -> Any:
     return container
 
 
-def _typed(url: str, error: Any) -> TransportError:
+def _typed(url: str, error: Any, *, timed_out: bool) -> TransportError:
     text = f"{hide_login(url)}: {error.strerror or error}"
     refused = (
         av.error.HTTPUnauthorizedError,
@@ -183,6 +200,7 @@ def _typed(url: str, error: Any) -> TransportError:
     )  # "not found" is none of them: a recorder's channel and a USB camera come back
     if isinstance(error, refused):
         return LinkRefused(text)
-    if isinstance(error, TimeoutError | av.error.ExitError) or error.errno == errno.ETIMEDOUT:
-        return LinkTimeout(text)  # PyAV's own time-out surfaces as "immediate exit requested"
+    # PyAV breaks off with whatever the demuxer makes of it ("immediate exit", "invalid data"): the clock tells.
+    if timed_out or isinstance(error, TimeoutError):
+        return LinkTimeout(f"{hide_login(url)}: no answer in time")
     return LinkDown(text)

@@ -48,7 +48,7 @@ class CameraWorker:
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set or a recording ends. Raises TransportError when the camera is lost or refuses."""
         try:
-            self._source = open_source(self.config.url, self._now_ms)
+            self._source = open_source(self.config.url, self._now_ms, min_gap_ms=900 / self.config.analyse_fps)
             self._follow(self._source, stop)
         except TransportError as error:
             self._say(self.pipeline.source_state("lost", self._now_ms(), str(error)))
