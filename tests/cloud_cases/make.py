@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from cloud.alarms import AlarmChange, apply_events
 from cloud.alarms.times import at
-from cloud.cases import Case, CasePolicy, open_for
+from cloud.cases import FLOWS, Case, CasePolicy, Flow, act, open_for
 from protocols.core.model import Event
 
 BEIJING = timezone(timedelta(hours=8))
@@ -93,4 +93,36 @@ def new_case(conn: Connection[Any], now_ms: int = MONDAY, rule: CasePolicy | Non
     (change,) = ingest(conn, [event("raise", now_ms, **more)], now_ms)
     case = open_for(conn, change, rule or policy(), now_ms)
     assert case is not None and case.opened
+    return case
+
+
+def next_states(flow: Flow, state: str) -> set[str]:
+    return {move.to_state for move in flow.actions(state)}
+
+
+def reachable(flow: Flow) -> set[str]:
+    found, edge = {flow.first}, {flow.first}
+    while edge:
+        edge = {target for state in edge for target in next_states(flow, state)} - found
+        found |= edge
+    return found
+
+
+def path_to(flow: Flow, state: str) -> list[str]:
+    """The shortest list of actions from the first state to this one."""
+    paths: dict[str, list[str]] = {flow.first: []}
+    queue = [flow.first]
+    for source in queue:
+        for move in flow.actions(source):
+            if move.to_state not in paths:
+                paths[move.to_state] = [*paths[source], move.id]
+                queue.append(move.to_state)
+    return paths[state]
+
+
+def bring_to(conn: Connection[Any], case: Case, state: str, now_ms: int = MONDAY) -> Case:
+    """Take the shortest way to a state, two people taking turns, so that nobody checks his own work."""
+    for number, action in enumerate(path_to(FLOWS[case.flow], state)):
+        case = act(conn, case.case_id, action, f"officer-{number % 2}", "说明", case.version, now_ms=now_ms)
+    assert case.state == state
     return case

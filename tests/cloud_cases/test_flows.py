@@ -15,6 +15,7 @@ from SpiffWorkflow.bpmn.parser.BpmnParser import BpmnValidator
 
 from cloud.cases.flows import ENDED, FLOWS, GRADE_OF_LEVEL, Flow
 from cloud.cases.process import Definition, NoSuchMove, Run, current
+from tests.cloud_cases.make import next_states, path_to, reachable
 
 EVENTS_MD = Path(__file__).parents[3] / "shared" / "scenarios" / "events.md"
 BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
@@ -24,30 +25,6 @@ each_flow = pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS.keys())
 
 def drawing(flow: Flow) -> str:
     return files("cloud.cases").joinpath("bpmn", f"{flow.id}_flow.bpmn").read_text(encoding="utf-8")
-
-
-def next_states(flow: Flow, state: str) -> set[str]:
-    return {move.to_state for move in flow.actions(state)}
-
-
-def reachable(flow: Flow) -> set[str]:
-    found, edge = {flow.first}, {flow.first}
-    while edge:
-        edge = {target for state in edge for target in next_states(flow, state)} - found
-        found |= edge
-    return found
-
-
-def path_to(flow: Flow, state: str) -> list[str]:
-    """The shortest list of actions from the first state to this one."""
-    paths: dict[str, list[str]] = {flow.first: []}
-    queue = [flow.first]
-    for at in queue:
-        for move in flow.actions(at):
-            if move.to_state not in paths:
-                paths[move.to_state] = [*paths[at], move.id]
-                queue.append(move.to_state)
-    return paths[state]
 
 
 @each_flow
@@ -99,7 +76,7 @@ def test_drawing_names_states_and_moves_in_both_languages(flow: Flow) -> None:
 
 @each_flow
 def test_every_move_of_the_table_runs_on_the_engine_and_no_other(flow: Flow) -> None:
-    """Exhaustive: each state, each action of either flow. Between steps the run goes through JSON, as in the database."""
+    """Exhaustive: each state, each action of either flow. Between steps the run goes through JSON, as it is stored."""
     definition = current(flow.id)
     actions = {action for other in FLOWS.values() for _, action in other.moves} | {"open", "decide", "", "void"}
     for state in reachable(flow):
