@@ -112,6 +112,8 @@ async def running(connectors: Iterable[Connector], sink: RecordingSink, restart_
     finally:
         for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelled():
+                task.result()  # a connector that ended by itself ended by a programming error

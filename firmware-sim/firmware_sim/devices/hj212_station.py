@@ -224,14 +224,21 @@ class Hj212Station:
 
     # -- in -----------------------------------------------------------------------------------------------------
     async def _talk(self, link: Link) -> None:
-        """Both directions of one connection, until either ends."""
-        writer = asyncio.create_task(self._write(link), name=f"{self.id} write")
+        """Both directions of one connection, until either ends; then raises what ended it, if anything did."""
+        both = [
+            asyncio.create_task(self._write(link), name=f"{self.id} write"),
+            asyncio.create_task(self._listen(link), name=f"{self.id} read"),
+        ]
         try:
-            await self._listen(link)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, TransportError):
-                await writer
+            for task in both:
+                task.cancel()
+        # asyncio.wait, because awaiting a task we cancelled would be indistinguishable from being cancelled ourselves.
+        await asyncio.wait(both)
+        for task in both:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     async def _listen(self, link: Link) -> None:
         while data := await link.read():

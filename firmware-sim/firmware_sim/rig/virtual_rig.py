@@ -166,8 +166,9 @@ class VirtualRig:
     ) -> None:
         assert self._stop is not None  # noqa: S101 - entered before left
         self._stop.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._stop
+        await asyncio.wait([self._stop])
+        if not self._stop.cancelled():
+            await self._stop  # a device model broke: that is the rig's own error
 
     async def _run(self, ready: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
