@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from cloud.alarms.model import NAMESPACE, Alarm, AlarmChange, ChangeKind, alarm_id_of
 from protocols.core.model import LEVEL_RANK, Event, EvidenceRef, Level
+from protocols.uplink.batch import device_of
 
 CHATTER_WINDOW_MS = 10 * 60_000
 CHATTER_RAISES = 5  # more than this many raises within the window is chattering
@@ -133,7 +134,7 @@ def _chatters(latest: Alarm, event: Event, alarms: Sequence[Alarm]) -> bool:
 
 
 def _open(event: Event, gateway_id: str | None, now_ms: int) -> Alarm:
-    device, _, point = event.source.partition("/")
+    device, point = device_of(event.source)
     lon, lat = event.location if event.location is not None else (None, None)
     return Alarm(
         alarm_id=alarm_id_of(event.scenario, event.key, event.ts_ms),

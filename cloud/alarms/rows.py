@@ -12,6 +12,7 @@ from psycopg import Connection
 from cloud.alarms.model import Alarm, AlarmChange
 from cloud.alarms.times import at, ms_of
 from protocols.core.model import Event, EvidenceRef
+from protocols.uplink.batch import device_of
 
 H3_RESOLUTION = 9  # cells of about 0.1 km2, the resolution every event and device is indexed at
 
@@ -65,7 +66,7 @@ def later_events(conn: Connection[Any], raises: Sequence[Event]) -> list[Event]:
         (
             [raised.scenario for raised in raises],
             [raised.key for raised in raises],
-            [raised.source.partition("/")[0] for raised in raises],
+            [device_of(raised.source)[0] for raised in raises],
             [at(raised.ts_ms) for raised in raises],
         ),
     ).fetchall()

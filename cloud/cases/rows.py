@@ -12,7 +12,6 @@ from psycopg.types.json import Jsonb
 
 from cloud.alarms.times import at, ms_of
 from cloud.cases.calendar import local_day
-from cloud.cases.flows import ENDED
 from cloud.cases.guards import Alarms
 from cloud.cases.model import Case, Facts
 from cloud.cases.process import Run
@@ -43,27 +42,25 @@ def of_alarm(conn: Connection[Any], alarm_id: str) -> tuple[Case, Run] | None:
     return _one(
         conn,
         "where c.case_id in (select case_id from case_alarm where alarm_id = %s) "
-        "order by c.state = any(%s), c.case_id desc limit 1",
-        (alarm_id, list(ENDED)),
+        "order by c.closed_at is not null, c.case_id desc limit 1",
+        (alarm_id,),
         lock=True,
     )
 
 
 def open_at(conn: Connection[Any], scenario: str, device_id: str, case_type: str) -> tuple[Case, Run] | None:
-    """The open case of a place, locked. Rides on index case_state, which leaves the ended ones out quickly enough:
-    open cases are thousands, not millions."""
+    """The open case of a place, locked. An ended case has a closing time, whatever it ended as; index case_open."""
     return _one(
         conn,
-        "where c.scenario = %s and c.device_id = %s and c.type = %s and c.state <> all(%s) order by c.case_id limit 1",
-        (scenario, device_id, case_type, list(ENDED)),
+        "where c.scenario = %s and c.device_id = %s and c.type = %s and c.closed_at is null order by c.case_id limit 1",
+        (scenario, device_id, case_type),
         lock=True,
     )
 
 
 def open_cases(conn: Connection[Any]) -> list[Case]:
     rows = conn.execute(
-        f"select {_COLUMNS} from case_file c where c.state <> all(%s) order by c.case_id",  # noqa: S608
-        (list(ENDED),),
+        f"select {_COLUMNS} from case_file c where c.closed_at is null order by c.case_id"  # noqa: S608 (constants)
     ).fetchall()
     return [_case(row) for row in rows]
 
