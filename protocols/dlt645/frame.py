@@ -100,6 +100,8 @@ class Scanner:
                         best = (at, *verdict)
                 elif best is None:
                     passed.append(verdict)
+                    if at == 0 and verdict is not None:
+                        break  # hopeless: what is behind it is judged when it has gone
                 at = self._held.find(START, at + 1)
             if best is not None:
                 start, end, frame = best

@@ -8,6 +8,7 @@ complete first wins: a wrong length field never hides the good frame behind it. 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,11 +24,14 @@ MAX_DATA = 9999
 _MAX_HELD = 6 + MAX_DATA + 6
 #: A stream that is nothing but frame starts must not cost quadratic time.
 _MAX_STARTS = 16
+_MAX_TAILS = 4
+_MAX_REFUSED = 1024
 
 _START = re.compile(rb"##")
-#: Four hex digits and then the end of the line or the next frame.
-_TAIL = re.compile(rb"[0-9A-Fa-f]{4}(?=\r|\n|##)")
-_TAIL_AT_REST = re.compile(rb"[0-9A-Fa-f]{4}(?=\r|\n|##|\Z)")
+#: Four hex digits that may be a checksum: before a line end (a forwarder has been seen to lose the closing &&), or
+#: between && and the next frame or the end of what there is.
+_TAIL = re.compile(rb"[0-9A-Fa-f]{4}(?=[\r\n])|(?<=&&)[0-9A-Fa-f]{4}(?=##)")
+_TAIL_AT_REST = re.compile(rb"[0-9A-Fa-f]{4}(?=[\r\n])|(?<=&&)[0-9A-Fa-f]{4}(?=##|\Z)")
 _BETWEEN = b"\r\n \t\0"
 
 
@@ -108,6 +112,8 @@ class Scanner:
         self._strict = strict
         self._held = bytearray()
         self._in_noise = False
+        self._dropped = 0  # bytes of the stream before what is held
+        self._refused: set[tuple[int, int]] = set()  # spans of the stream whose checksum is known not to fit
 
     @property
     def held(self) -> int:
@@ -127,44 +133,52 @@ class Scanner:
         out = list(self._drain(at_rest=True))
         if self._held:
             out.append(RemoteProtocolError("HJ 212 frame cut off", reason="short"))
-            self._held.clear()
-        self._in_noise = False
+        self.reset()
         return out
 
     def reset(self) -> None:
-        self._held.clear()
+        self._drop(len(self._held))
         self._in_noise = False
 
     def _drain(self, *, at_rest: bool) -> Iterator[RawFrame | RemoteProtocolError]:
         while self._held:
             yield from self._skip_to_start()
-            starts = [m.start() for m in _START.finditer(self._held)][: _MAX_STARTS + 1]
+            starts = [m.start() for m in _START.finditer(self._held)]
             if not starts:
                 return
+            tails = [m.start() for m in (_TAIL_AT_REST if at_rest else _TAIL).finditer(self._held)]
             verdicts: dict[int, _Bad | None] = {}
             best: tuple[int, _Hit] | None = None
-            for start in starts:
+            for start in starts[:_MAX_STARTS]:
                 if best is not None and start >= best[1].end:
                     break
-                verdict = self._judge(start, at_rest=at_rest)
+                verdict = self._judge(start, tails)
                 if isinstance(verdict, _Hit):
                     if best is None or verdict.end < best[1].end:
                         best = (start, verdict)
-                else:
-                    verdicts[start] = verdict
+                    continue
+                verdicts[start] = verdict
+                if start == 0 and verdict is not None:
+                    break  # hopeless: what is behind it is judged when it has gone
             if best is not None:
                 for start, bad in verdicts.items():
                     if start < best[0]:
                         yield from self._report(bad.reason if bad else "short")
                 self._in_noise = False
-                del self._held[: best[1].end]
+                self._drop(best[1].end)
                 yield best[1].frame
                 continue
             head = verdicts.get(0)
             if head is None and len(self._held) < _MAX_HELD and len(starts) <= _MAX_STARTS:
                 return
             yield from self._report(head.reason if head else "length")
-            del self._held[:1]
+            self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        del self._held[:count]
+        self._dropped += count
+        if not self._held:
+            self._refused.clear()
 
     def _skip_to_start(self) -> Iterator[RemoteProtocolError]:
         start = self._held.find(b"##")
@@ -172,7 +186,7 @@ class Scanner:
             start = len(self._held) - (1 if self._held.endswith(b"#") else 0)
         if self._held[:start].strip(_BETWEEN):
             yield from self._report("garbage")
-        del self._held[:start]
+        self._drop(start)
 
     def _report(self, reason: str) -> Iterator[RemoteProtocolError]:
         # What follows a bad start belongs to the same mishap: one report, until a good frame or a new bad start.
@@ -181,7 +195,7 @@ class Scanner:
         self._in_noise = True
         yield RemoteProtocolError(f"HJ 212 frame refused: {reason}", reason=reason)
 
-    def _judge(self, start: int, *, at_rest: bool) -> _Hit | _Bad | None:
+    def _judge(self, start: int, tails: Sequence[int]) -> _Hit | _Bad | None:
         held = self._held
         digits = bytes(held[start + 2 : start + 6])
         if digits and not digits.isdigit():
@@ -189,34 +203,34 @@ class Scanner:
         if len(digits) < 4:
             return None
         body, length = start + 6, int(digits)
-        end = body + length + 4
-        if len(held) >= end:
-            data = bytes(held[body : body + length])
-            if (variant := self._match(data, bytes(held[body + length : end]))) is not None:
-                return _Hit(end, RawFrame(data, variant, length_ok=True))
-        for tail in (_TAIL_AT_REST if at_rest else _TAIL).finditer(held, body):
-            data = bytes(held[body : tail.start()])
-            after = bytes(held[tail.end() : tail.end() + 1])
-            at_line_end = after in (b"\r", b"\n", b"")
-            # A forwarder has been seen to lose the closing &&; then only a line end says that the frame is over.
-            if not data.endswith(b"&&") and after not in (b"\r", b"\n"):
-                continue
+        if len(held) >= body + length + 4 and (frame := self._read(body, body + length, length)) is not None:
+            return _Hit(body + length + 4, frame)
+        tried = 0
+        for tail in tails[bisect_left(tails, body) :]:
+            at_line_end = bytes(held[tail + 4 : tail + 5]) in (b"\r", b"\n", b"")
             if self._strict:
                 if at_line_end:
-                    return _Bad("crc" if len(data) == length else "length")
+                    return _Bad("crc" if tail - body == length else "length")
                 continue
-            if (variant := self._match(data, tail.group())) is not None:
-                return _Hit(tail.end(), RawFrame(data, variant, length_ok=len(data) == length))
-            if at_line_end:
+            if (frame := self._read(body, tail, length)) is not None:
+                return _Hit(tail + 4, frame)
+            tried += 1
+            if at_line_end or tried == _MAX_TAILS:
                 return _Bad("crc")
         return None
 
-    def _match(self, data: bytes, printed: bytes) -> Variant | None:
-        try:
-            wanted = printed.decode("ascii").upper()
-        except UnicodeDecodeError:
+    def _read(self, body: int, tail: int, length: int) -> RawFrame | None:
+        """The frame whose data end at ``tail``, if the checksum there fits. Each span is computed once."""
+        span = (self._dropped + body, self._dropped + tail)
+        if span in self._refused:
             return None
-        for variant in self._variants:
-            if checksum(data, variant) == wanted:
-                return variant
+        data, printed = bytes(self._held[body:tail]), bytes(self._held[tail : tail + 4])
+        if printed.isalnum():
+            wanted = printed.decode("ascii").upper()
+            for variant in self._variants:
+                if checksum(data, variant) == wanted:
+                    return RawFrame(data, variant, length_ok=len(data) == length)
+        if len(self._refused) > _MAX_REFUSED:
+            self._refused.clear()
+        self._refused.add(span)
         return None

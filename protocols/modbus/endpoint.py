@@ -80,8 +80,10 @@ class ModbusEndpoint:
         if self._framing != "tcp":
             self._scanner.reset()
             self._silence_at_ms = None
-        if isinstance(self._scanner, RtuScanner) and (pdu[0] not in (WRITE_COIL, WRITE_REGISTER) or self.echoes):
-            self._scanner.echo = data
+        if isinstance(self._scanner, RtuScanner):
+            if pdu[0] not in (WRITE_COIL, WRITE_REGISTER) or self.echoes:
+                self._scanner.echo = data
+            self._scanner.expected = _expected(message, pdu)
         broadcast = message.unit == 0 and isinstance(message, WriteRequest) and self._framing != "tcp"
         self._asked, self._asked_pdu = (None, b"") if broadcast else (message, pdu)
         return data
@@ -150,3 +152,14 @@ class ModbusEndpoint:
             reason = "echo_mismatch" if single else "wrong_echo"
             raise RemoteProtocolError("Modbus write answered with another address or value", reason=reason)
         return reply
+
+
+def _expected(message: ReadRequest | WriteRequest | OtherRequest, pdu: bytes) -> tuple[bytes, int] | None:
+    """How the right RTU answer begins, and its length."""
+    if message.unit in ANY_UNIT or isinstance(message, OtherRequest):
+        return None
+    if isinstance(message, WriteRequest):
+        return bytes((message.unit,)) + pdu[:5], 8
+    bits = message.function in (READ_COILS, READ_INPUTS)
+    count = (message.count + 7) // 8 if bits else 2 * message.count
+    return bytes((message.unit, message.function, count)), 5 + count

@@ -76,8 +76,12 @@ _REQUEST_SIZE: dict[int, int | tuple[int, int]] = {
 
 
 class RtuScanner:
-    """``lenient`` also takes a CRC with its bytes swapped. ``echo`` (set by the master): bytes of the open request,
-    passed over silently when an adapter sends them back."""
+    """``lenient`` also takes a CRC with its bytes swapped.
+
+    Set by a master before each request: ``echo``, the bytes of the request, passed over silently when an adapter sends
+    them back; ``expected``, how the right answer begins and how long it is. Bytes that begin so are waited for: values
+    inside an answer may look like a shorter frame with a right CRC (one in 65536 tries).
+    """
 
     def __init__(self, side: Side, *, lenient: bool = False) -> None:
         self._sides = {
@@ -86,11 +90,13 @@ class RtuScanner:
             "any": (_REPLY_SIZE, _REQUEST_SIZE),
         }[side]
         self._exceptions = side != "request"
+        self._ambiguous = side == "any"
         self._lenient = lenient
         self._held = bytearray()
         self._in_noise = False
         self.echo = b""
         self.echoes = 0
+        self.expected: tuple[bytes, int] | None = None
 
     @property
     def held(self) -> int:
@@ -100,16 +106,20 @@ class RtuScanner:
         self._held.clear()
         self._in_noise = False
         self.echo = b""
+        self.expected = None
 
     def feed(self, data: bytes) -> list[Found]:
         out: list[Found] = []
         for at in range(0, len(data), MAX_RTU):
             self._held += data[at : at + MAX_RTU]
-            out.extend(self._drain())
+            out.extend(self._drain(at_rest=False))
         return out
 
     def idle(self) -> list[Found]:
-        """Silence ends a frame: one verdict on what is left."""
+        """Silence ends a frame: what is whole, then one verdict on what is left."""
+        return [*self._drain(at_rest=True), *self._verdict()]
+
+    def _verdict(self) -> list[Found]:
         held, silent = bytes(self._held), self._in_noise
         self._held.clear()
         self._in_noise = False
@@ -124,10 +134,13 @@ class RtuScanner:
             reason = "short" if sizes else "garbage"
         return [RemoteProtocolError(f"Modbus RTU frame refused: {reason}", reason=reason)]
 
-    def _drain(self) -> Iterator[Found]:
+    def _drain(self, *, at_rest: bool) -> Iterator[Found]:
         while self._held:
-            hit: tuple[int, int] | None = None  # start, end
-            for start in range(len(self._held)):
+            if not at_rest and self._answer_is_coming():
+                return
+            size = self._whole_answer()
+            hit: tuple[int, int] | None = (0, size) if size else None  # start, end
+            for start in range(0 if size else len(self._held)):
                 if hit is not None and start >= hit[1]:
                     break
                 end = self._complete(start)
@@ -151,6 +164,19 @@ class RtuScanner:
             else:
                 yield Adu(frame[0], frame[1:-2])
 
+    def _answer_is_coming(self) -> bool:
+        if self.expected is None:
+            return False
+        begin, size = self.expected
+        return len(self._held) < size and bytes(self._held[: len(begin)]) == begin[: len(self._held)]
+
+    def _whole_answer(self) -> int:
+        """Size of the expected answer if it stands whole at the front, else 0."""
+        if self.expected is None:
+            return 0
+        begin, size = self.expected
+        return size if self._held.startswith(begin) and self._complete(0) == size else 0
+
     def _noise(self, reason: str) -> Iterator[RemoteProtocolError]:
         if not self._in_noise:
             yield RemoteProtocolError(f"Modbus RTU bytes that are no frame: {reason}", reason=reason)
@@ -173,7 +199,8 @@ class RtuScanner:
         for table in self._sides:
             size = table.get(function)
             if isinstance(size, int):
-                out.append(size)
+                if not self._ambiguous or _sensible_read(bytes(held[start : start + 6])):
+                    out.append(size)
             elif size is not None:
                 at, rest = size
                 total = rest + held[start + at] if len(held) > start + at else MAX_RTU
@@ -194,6 +221,11 @@ class RtuScanner:
             if found == wanted or (self._lenient and found == wanted[::-1]):
                 return end
         return None
+
+
+def _sensible_read(frame: bytes) -> bool:
+    """Whether eight bytes can be a read request: seen from the side, eight bytes of a reply must not pass for one."""
+    return len(frame) < 6 or frame[1] > 4 or 1 <= int.from_bytes(frame[4:6], "big") <= (2000 if frame[1] <= 2 else 125)
 
 
 class TcpScanner:

@@ -14,6 +14,7 @@ from protocols.modbus.messages import (
     READ_INPUTS,
     READS,
     WRITE_COIL,
+    WRITE_REGISTER,
     ExceptionReply,
     OtherRequest,
     ReadRequest,
@@ -55,5 +56,5 @@ def answer(request: Request, read: Read, write: Write | None = None) -> Reply | 
     values = request.values
     if function == WRITE_COIL:
         return Reply(unit, function, address, 1, bits=(bool(values[0]),), transaction=transaction)
-    registers = values if len(values) == 1 else ()
+    registers = values if function == WRITE_REGISTER else ()
     return Reply(unit, function, address, len(values), registers=registers, transaction=transaction)
