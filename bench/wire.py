@@ -2,8 +2,8 @@
 
 Ours: the complete protobuf batch (epoch, sequence, blocks; zstd where it helps), values exact at the sensor's printed
 resolution. The series' declarations are sent once a life of the outbox and are not counted. Peers: one object a row
-with names (JSON, MessagePack with float32 values and indexes as names), and a Sparkplug B payload with aliases, times and
-float values, as in the Sparkplug 3.0 schema (field numbers 1, 2, 3 of Payload; 2, 3, 4, 12 of Metric).
+with names (JSON, MessagePack with float32 values and indexes as names), and a Sparkplug B payload with aliases, times
+and float values, as in the Sparkplug 3.0 schema (field numbers 1, 2, 3 of Payload; 2, 3, 4, 12 of Metric).
 """
 
 from __future__ import annotations
