@@ -25,12 +25,22 @@ _COLUMNS: LiteralString = (
 #: The first half of the two-part advisory lock that keeps two workers from opening a case for the same place at once.
 _PLACE_LOCK = 0x43415345
 
+#: The same for telling what is overdue: many cases are written, and two doing so in different order would block.
+_TELL_LOCK = 0x54454C4C
+
 
 def lock_place(conn: Connection[Any], scenario: str, device_id: str, case_type: str) -> None:
     """Held until the transaction ends. A collision of the hash costs a wait, nothing else."""
     conn.execute(
         "select pg_advisory_xact_lock(%s, hashtext(%s))", (_PLACE_LOCK, f"{scenario}\x1f{device_id}\x1f{case_type}")
     )
+
+
+def may_tell(conn: Connection[Any]) -> bool:
+    """Whether this transaction is the one that tells what is overdue; the others need not look at every case too."""
+    row = conn.execute("select pg_try_advisory_xact_lock(%s, 0)", (_TELL_LOCK,)).fetchone()
+    assert row is not None  # noqa: S101
+    return bool(row[0])
 
 
 def by_id(conn: Connection[Any], case_id: int, *, lock: bool = False) -> tuple[Case, Run] | None:

@@ -177,8 +177,21 @@ def test_two_processes_tell_a_mark_once(dsn: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    with psycopg.connect(dsn) as conn:
+        assert overdue(conn, MONDAY + 24 * MINUTE) == []
     assert len(heard) == 40
     assert len({(e.case_id, e.percent) for e in heard}) == 40
+
+
+def test_while_one_is_telling_the_others_do_not_wait(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        new_case(conn)
+    with psycopg.connect(dsn) as first:
+        with psycopg.connect(dsn) as second:
+            assert told(overdue(first, MONDAY + 15 * MINUTE)) == [("accept", 50)]
+            assert overdue(second, MONDAY + 15 * MINUTE) == []
+        first.rollback()  # what was told is forgotten with its transaction, and told by the next
+        assert told(overdue(first, MONDAY + 15 * MINUTE)) == [("accept", 50)]
 
 
 def test_a_case_that_moves_meanwhile_is_told_next_time(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
