@@ -19,6 +19,7 @@ HITS = 3  # boxes before a track can count
 _STRONG = 0.35  # opens a track
 _WEAK = 0.15  # keeps one
 _REACH = 0.9  # of its own mean size a thing may be away from where it was expected
+_YOUNG = 1.6  # times that for a track without a velocity yet
 _STATIC_IOU = 0.5  # box overlap between samples of a static object (scenario catalogue, rule_conventions.vision)
 _STATIC_BREAKS = 3  # so many samples in a row must disagree: somebody walking past does not restart the clock
 
@@ -69,18 +70,15 @@ class Tracker:
         self._patience_still_s = patience_still_s  # something parked is hidden by a bus for longer than a walker
         self._next = 1
         self.tracks: list[Track] = []
-        self._ts_ms: int | None = None
 
     def update(self, found: Detections, ts_ms: int) -> list[Track]:
         """The frame was looked at."""
-        gap_s = 0.0 if self._ts_ms is None else max(0.0, (ts_ms - self._ts_ms) / 1000)
-        self._ts_ms = ts_ms
         expected = np.array([self._expected(track, ts_ms) for track in self.tracks], np.float32).reshape(-1, 4)
         strong, weak = found.scores >= _STRONG, (found.scores >= _WEAK) & (found.scores < _STRONG)
         free = np.ones(len(self.tracks), bool)
         used = np.zeros(len(found), bool)
         for among, reach in ((strong, _REACH), (weak, 0.0)):
-            for row, column in self._match(expected, free, found, among & ~used, reach, gap_s):
+            for row, column in self._match(expected, free, found, among & ~used, reach):
                 free[row], used[column] = False, True
                 self._feed(self.tracks[row], found, column, ts_ms)
         for lost in np.flatnonzero(free):
@@ -92,7 +90,6 @@ class Tracker:
 
     def hold(self, ts_ms: int) -> list[Track]:
         """Nothing moved and nobody looked: everything known is where it was."""
-        self._ts_ms = ts_ms
         for track in self.tracks:
             if track.misses == 0:
                 track.seen_ms = ts_ms
@@ -104,7 +101,6 @@ class Tracker:
 
     def clear(self) -> None:
         self.tracks = []
-        self._ts_ms = None
 
     def _expected(self, track: Track, ts_ms: int) -> Float32s:
         ahead = min((ts_ms - track.seen_ms) / 1000, 1.5)  # a longer guess is no better than none
@@ -113,7 +109,7 @@ class Tracker:
         return out
 
     def _match(
-        self, expected: Float32s, free: Mask, found: Detections, among: Mask, reach: float, gap_s: float
+        self, expected: Float32s, free: Mask, found: Detections, among: Mask, reach: float
     ) -> list[tuple[int, int]]:
         rows, columns = np.flatnonzero(free), np.flatnonzero(among)
         if not len(rows) or not len(columns):
@@ -128,7 +124,7 @@ class Tracker:
         unlike = np.array([[not _may_be(self.tracks[r], int(found.groups[c])) for c in columns] for r in rows])
         # A young track has no velocity yet and may have gone further than a settled one. Weak boxes must overlap: they
         # lie about at random on things that already have a strong one.
-        reaches = np.array([reach * (1.0 + min(gap_s, 1.0)) if self.tracks[r].hits < 3 else reach for r in rows])
+        reaches = np.array([reach * _YOUNG if self.tracks[r].hits < HITS else reach for r in rows])
         cost = (1 - overlap) + 0.5 * away
         cost[((overlap < 0.3) & (away > reaches[:, None])) | (ratio > 2.2) | (ratio < 1 / 2.2) | unlike] = np.inf
         pairs: list[tuple[int, int]] = []
