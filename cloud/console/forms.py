@@ -1,4 +1,4 @@
-"""Log-in and password change as plain pages: no scripts, no websocket, nothing of the console before somebody is known."""
+"""Log-in and password change as plain pages: no scripts, no websocket, nothing of the console for strangers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from protocols.core.errors import StoreError
 _MAX_FORM = 4096
 _ART = """
 <svg class="bg" viewBox="0 0 800 900" preserveAspectRatio="xMidYMid slice" fill="none" aria-hidden="true">
-<defs><linearGradient id="w" x1="0" y1="0" x2="0" y2="1"><stop stop-color="#0d1b1f"/><stop offset="1" stop-color="#0a1416"/></linearGradient></defs>
+<defs><linearGradient id="w" x1="0" y1="0" x2="0" y2="1"><stop stop-color="#0b181b"/><stop offset="1" stop-color="#10262a"/></linearGradient></defs>
 <rect width="800" height="900" fill="url(#w)"/>
-<circle cx="590" cy="210" r="74" fill="#12332f"/><circle cx="590" cy="210" r="74" stroke="#1f5a50" stroke-width="1.5"/>
-<path d="M0 470 90 430v-90l70-30v96l60-22V270l90-46v150l70-20V300l60 34v60l90-40v-74l70 30v80l90-30v-90l80 40v110l100-20v340H0z" fill="#0f2226"/>
-<path d="M0 520 80 490v-64l60-22v70l80-28v-90l70-30v104l110-30v-70l70 30v66l110-34v-60l80 26v70l140-40v300H0z" fill="#132c31"/>
-<path d="M0 610c90-34 170-34 250 0s170 34 260 0 190-34 290 0v290H0z" fill="#0f3a3c"/>
-<path d="M0 660c90-30 170-30 250 0s170 30 260 0 190-30 290 0v240H0z" fill="#0d2f33"/>
-<path d="M0 610c90-34 170-34 250 0s170 34 260 0 190-34 290 0M0 660c90-30 170-30 250 0s170 30 260 0 190-30 290 0" stroke="#2f7f76" stroke-width="1.5" opacity=".7"/>
-<g fill="#f0cc35" opacity=".75"><rect x="110" y="352" width="7" height="9"/><rect x="128" y="372" width="7" height="9"/><rect x="246" y="300" width="7" height="9"/><rect x="270" y="322" width="7" height="9"/><rect x="560" y="360" width="7" height="9"/><rect x="690" y="380" width="7" height="9"/></g>
-<g fill="#52c7b3"><circle cx="160" cy="310" r="4"/><circle cx="310" cy="224" r="4"/><circle cx="440" cy="334" r="4"/><circle cx="600" cy="320" r="4"/><circle cx="700" cy="330" r="4"/></g>
-<path d="M160 310 310 224 440 334 600 320 700 330" stroke="#52c7b3" stroke-width="1" stroke-dasharray="3 6" opacity=".8"/>
+<circle cx="612" cy="150" r="58" fill="#143a35"/><circle cx="612" cy="150" r="58" stroke="#27685d"/>
+<path d="M0 900V560H0V381H72V554H81V379H136V557H138V439H152V431H166V423H182V431H196V439H210V559H218V399H300V555H310V497H393V559H394V452H440V560H449V433H463V425H477V417H494V425H508V433H522V544H525V425H583V558H593V445H607V437H621V429H638V437H652V445H666V558H674V420H734V551H742V483H787V548H788V442H798V434H808V426H818V434H828V442H838V560H800V900Z" fill="#11252a"/>
+<path d="M0 900V610H0V548H14V540H28V532H43V540H57V548H71V595H77V575H90V567H103V559H116V567H129V575H142V593H148V579H162V571H176V563H194V571H208V579H222V599H230V548H303V604H307V488H364V604H368V547H381V539H394V531H408V539H421V547H434V608H439V527H533V603H541V539H608V593H609V570H684V601H693V521H713V513H733V505H757V513H777V521H797V601H800V900Z" fill="#16323a"/>
+<g fill="#f0cc35" opacity=".55"><rect x="657" y="512" width="5" height="7"/><rect x="779" y="525" width="5" height="7"/><rect x="727" y="587" width="5" height="7"/><rect x="777" y="563" width="5" height="7"/><rect x="562" y="483" width="5" height="7"/><rect x="496" y="579" width="5" height="7"/><rect x="275" y="563" width="5" height="7"/><rect x="73" y="500" width="5" height="7"/><rect x="135" y="527" width="5" height="7"/><rect x="500" y="511" width="5" height="7"/><rect x="409" y="549" width="5" height="7"/><rect x="124" y="553" width="5" height="7"/><rect x="275" y="481" width="5" height="7"/><rect x="768" y="507" width="5" height="7"/><rect x="437" y="515" width="5" height="7"/><rect x="206" y="578" width="5" height="7"/><rect x="418" y="500" width="5" height="7"/><rect x="93" y="497" width="5" height="7"/><rect x="652" y="559" width="5" height="7"/><rect x="475" y="496" width="5" height="7"/><rect x="155" y="480" width="5" height="7"/><rect x="25" y="506" width="5" height="7"/><rect x="240" y="501" width="5" height="7"/><rect x="190" y="517" width="5" height="7"/><rect x="341" y="505" width="5" height="7"/><rect x="572" y="566" width="5" height="7"/><rect x="660" y="506" width="5" height="7"/><rect x="206" y="568" width="5" height="7"/><rect x="221" y="529" width="5" height="7"/><rect x="325" y="482" width="5" height="7"/><rect x="389" y="533" width="5" height="7"/><rect x="189" y="498" width="5" height="7"/><rect x="290" y="488" width="5" height="7"/><rect x="359" y="518" width="5" height="7"/><rect x="637" y="555" width="5" height="7"/><rect x="23" y="556" width="5" height="7"/><rect x="714" y="570" width="5" height="7"/><rect x="366" y="488" width="5" height="7"/><rect x="337" y="525" width="5" height="7"/><rect x="333" y="541" width="5" height="7"/><rect x="733" y="520" width="5" height="7"/><rect x="209" y="541" width="5" height="7"/><rect x="503" y="570" width="5" height="7"/><rect x="200" y="487" width="5" height="7"/><rect x="282" y="482" width="5" height="7"/><rect x="386" y="588" width="5" height="7"/></g>
+<path d="M0 640c90-26 170-26 250 0s170 26 260 0 190-26 290 0v260H0z" fill="#0f3f42"/>
+<path d="M0 690c90-24 170-24 250 0s170 24 260 0 190-24 290 0v210H0z" fill="#0c2f35"/>
+<path d="M0 640c90-26 170-26 250 0s170 26 260 0 190-26 290 0M0 690c90-24 170-24 250 0s170 24 260 0 190-24 290 0" stroke="#3b9488" stroke-width="1.2" opacity=".7"/>
+<path d="M90 330 215 262 352 318 470 236 610 292 718 222" stroke="#52c7b3" stroke-dasharray="2 7" opacity=".9"/>
+<g fill="#52c7b3"><circle cx="90" cy="330" r="4"/><circle cx="215" cy="262" r="4"/><circle cx="352" cy="318" r="4"/><circle cx="470" cy="236" r="4"/><circle cx="610" cy="292" r="4"/><circle cx="718" cy="222" r="4"/></g>
+<g stroke="#52c7b3" opacity=".35"><path d="M90 330v230"/><path d="M215 262v298"/><path d="M352 318v242"/><path d="M470 236v324"/><path d="M610 292v268"/><path d="M718 222v338"/></g>
 </svg>"""  # noqa: E501 - one drawing
 
 
@@ -85,13 +86,15 @@ def _login_body(words: Words, target: str, name: str = "", error: str = "") -> s
     )
 
 
-def _password_body(words: Words, operator: Operator, csrf: str, error: str = "") -> str:
+def _password_body(words: Words, operator: Operator, error: str = "") -> str:
     must = f'<p class="cb-hint">{esc(words("password.must"))}</p>' if operator.must_change else ""
     back = "" if operator.must_change else f'<a class="cb-back" href="/">{esc(words("common.back"))}</a>'
     return (
-        f'<form method="post" action="/password"><div><h2>{esc(words("password.title"))}</h2>{must}</div>{_alert(error)}'
-        f'<input type="hidden" name="csrf" value="{csrf}"><input type="hidden" name="name" autocomplete="username" '
-        f'value="{esc(operator.name)}">{_field("old", words("password.old"), "password", "current-password", focus=True)}'
+        f'<form method="post" action="/password"><div><h2>{esc(words("password.title"))}</h2>{must}</div>'
+        f"{_alert(error)}"
+        f'<input type="hidden" name="name" autocomplete="username" '
+        f'value="{esc(operator.name)}">'
+        f"{_field('old', words('password.old'), 'password', 'current-password', focus=True)}"
         f"{_field('new', words('password.new'), 'password', 'new-password')}"
         f"{_field('again', words('password.again'), 'password', 'new-password')}"
         f'<p class="cb-hint">{esc(words("password.rule"))}</p>'
@@ -156,18 +159,16 @@ def install(app: FastAPI, services: Services) -> None:
     async def show_password(request: Request) -> Response:
         operator: Operator = request.state.operator
         words = Words(operator.language)
-        csrf = services.accounts.sessions.csrf(request.state.token.sid)
-        return _page(words, services, _password_body(words, operator, csrf))
+        return _page(words, services, _password_body(words, operator))
 
     async def password(request: Request) -> Response:
         # The guard has made sure that the form came from our own page.
         operator: Operator = request.state.operator
         words = Words(operator.language)
         form = await _form(request) or {}
-        csrf = services.accounts.sessions.csrf(request.state.token.sid)
 
         def again(key: str, status: int, **values: int) -> Response:
-            return _page(words, services, _password_body(words, operator, csrf, words(key, **values)), status)
+            return _page(words, services, _password_body(words, operator, words(key, **values)), status)
 
         if form.get("new", "") != form.get("again", ""):
             return again("password.mismatch", 422)

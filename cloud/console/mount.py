@@ -51,7 +51,9 @@ def mount(app: FastAPI, services: Services) -> None:
             f'{{theme:"{chosen.theme}",lang:"{language[:2]}"}});document.documentElement.lang="{language}";</script>'
             f'<script src="/assets/cb.js"></script><script>cb.offset={int(time.time() * 1000)}-Date.now();</script>'
         )
-        ui.page_title(f"{tab.words('top.brand')} · {tab.words.either(services.settings.city_zh, services.settings.city_en)}")
+        ui.page_title(
+            f"{tab.words('top.brand')} · {tab.words.either(services.settings.city_zh, services.settings.city_en)}"
+        )
         Shell(tab, dict(VIEWS))
         return None
 

@@ -139,10 +139,11 @@ class Shell:
             safe=self._safe(summary),
         )
         cases = summary.open_cases if summary else 0
+        pressing = waiting.get("red", 0) + waiting.get("orange", 0)
         self._rail.put(
             items=[
                 self._item("map", "/"),
-                self._item("alarms", "/alarms", sum(waiting.values()), calm=not (waiting.get("red") or waiting.get("orange"))),
+                self._item("alarms", "/alarms", sum(waiting.values()), calm=not pressing),
                 self._item("cases", "/cases", cases, calm=not (summary and summary.overdue_cases)),
                 self._item("devices", "/devices"),
                 self._item("gateways", "/gateways"),

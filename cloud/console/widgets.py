@@ -12,6 +12,9 @@ Handler = Callable[[Any], Awaitable[None]]
 
 
 class _Widget(Element):  # type: ignore[misc]  # NiceGUI is not typed for us
+    def __init_subclass__(cls, *, component: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(component=component, **more)
+
     def put(self, **props: Any) -> None:
         """Set properties; nothing is sent for those that did not change."""
         named = {key.replace("_", "-"): value for key, value in props.items()}

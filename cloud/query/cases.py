@@ -1,4 +1,4 @@
-"""The case desk: open cases by the deadline that comes first, then closed ones, newest first."""
+"""The case desk: open cases by the clock that runs out next, then closed ones, newest first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _COLUMNS = ", ".join(Case.__slots__)
 DONE = ("closed", "not_filed", "merged", "void", "false_alarm")
 _KEY = """
     (state = any(%(done)s))::int,
-    extract(epoch from case when state = any(%(done)s) then opened_at else close_due end)::float8
+    extract(epoch from case when state = any(%(done)s) then opened_at else least(
+        case when accepted_at is null then accept_due end, case when onsite_at is null then onsite_due end, close_due)
+        end)::float8
         * case when state = any(%(done)s) then -1 else 1 end,
     case_id
 """
@@ -60,7 +62,12 @@ async def cases(
 
 def _sort_key(row: Case) -> list[float | int | str]:
     done = row.state in DONE
-    return [int(done), -row.opened_at.timestamp() if done else row.close_due.timestamp(), row.case_id]
+    due = min(
+        [row.close_due]
+        + ([row.accept_due] if row.accepted_at is None else [])
+        + ([row.onsite_due] if row.onsite_at is None else [])
+    )
+    return [int(done), -row.opened_at.timestamp() if done else due.timestamp(), row.case_id]
 
 
 async def case(conn: Connection, case_id: int) -> CaseDetail | None:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from datetime import datetime
 
 from cloud.query import fleet
-from cloud.query.pool import Connection
+from cloud.query.pool import Connection, one
 from cloud.query.rows import MapPoint
 
 SINGLE = 600
@@ -33,6 +33,20 @@ async def map_points(
     if len(points) <= SINGLE:
         return points
     return _folded(points, max(east - west, north - south, 1e-9) / _CELLS)
+
+
+async def extent(conn: Connection) -> tuple[float, float, float, float] | None:
+    """West, south, east, north of where the devices stand (the outermost hundredth left out), with a margin."""
+    row = await one(
+        conn,
+        "select count(*), percentile_disc(array[0.01, 0.99]) within group (order by lon),"
+        " percentile_disc(array[0.01, 0.99]) within group (order by lat) from device where lon is not null",
+    )
+    if not row[0]:
+        return None
+    (west, east), (south, north) = row[1], row[2]
+    dx, dy = max((east - west) * 0.18, 0.02), max((north - south) * 0.14, 0.015)
+    return west - dx, south - dy, east + dx, north + dy
 
 
 def _folded(points: list[MapPoint], cell: float) -> list[MapPoint]:

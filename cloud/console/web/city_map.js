@@ -132,12 +132,12 @@ export default {
           <path v-for="d in base.districts" :key="d.id" :class="d.kind" :d="d.d"/>
           <path v-for="d in base.rivers" :key="d.id" class="river" :class="d.kind" :d="d.d"/>
           <path v-for="d in base.waters" :key="d.id" :class="d.kind" :d="d.d"/>
-          <template v-for="d in base.roads" :key="d.id"><path v-if="d.kind === 'ring'" class="ring casing" :d="d.d"/><path v-if="d.kind !== 'street' || k > 0.35" :class="d.kind" :d="d.d"/></template>
+          <template v-for="d in base.roads" :key="d.id"><path v-if="d.kind === 'ring'" class="ring casing" :d="d.d"/><path v-if="d.kind !== 'street' || k > 0.16" :class="d.kind" :d="d.d"/></template>
         </g>
         <g v-if="base">
           <text v-for="d in base.districts" :key="d.id" class="lb" :class="{ far: d.kind === 'county' }" :x="d.at[0] * k" :y="d.at[1] * k">{{ zh ? d.zh : d.en }}</text>
           <template v-for="d in base.waters" :key="d.id"><text v-if="d.at" class="lb water" :x="d.at[0] * k" :y="d.at[1] * k">{{ zh ? d.zh : d.en }}</text></template>
-          <template v-for="d in base.roads" :key="d.id"><text v-if="d.at && k > 0.28" class="lb road" :x="d.at[0] * k" :y="d.at[1] * k">{{ zh ? d.zh : d.en }}</text></template>
+          <template v-for="d in base.roads" :key="d.id"><text v-if="d.at && k > 0.15" class="lb road" :x="d.at[0] * k" :y="d.at[1] * k">{{ zh ? d.zh : d.en }}</text></template>
         </g>
         <g v-for="m in marks" :key="m.key" class="mk" :class="[m.level || m.state, m.level ? 'alarm' : '', tip && tip.key === m.key ? 'sel' : '']" :transform="'translate(' + m.x.toFixed(1) + ' ' + m.y.toFixed(1) + ')'" tabindex="0" role="button" :aria-label="m.name" :data-device="m.count === 1 ? m.all[0].id : null" :data-level="m.level" @pointerdown.stop @click.stop="pick(m)" @keydown.enter.stop="pick(m)" @dblclick.stop>
           <circle v-if="m.level && m.waiting" class="p" :r="r(m)"/>

@@ -34,13 +34,13 @@ export default {
       <b>{{ emptyTitle }}</b><span>{{ emptyHint }}</span>
     </div>
     <table v-else class="cb-table">
-      <thead><tr><th v-for="c in columns" :key="c.key" :class="c.align" :style="{ width: c.width }">{{ c.label }}</th></tr></thead>
+      <thead><tr><th v-for="c in columns" :key="c.key" :class="[c.align, c.kind]" :style="{ width: c.width }">{{ c.label }}</th></tr></thead>
       <tbody>
         <tr v-for="r in rows" :key="r.id" :data-id="r.id" tabindex="0"
             :class="[r.open === false ? '' : 'click', r.id === selected ? 'sel' : '', fresh[r.id] ? 'new' : '', r.level ? 'lv ' + r.level : '']"
             @click="$emit('open', r.id)" @keydown.enter.self="$emit('open', r.id)">
           <template v-for="c in columns" :key="c.key">
-            <td v-if="c.kind === 'stripe'" class="stripe" :class="'lv ' + (r.cells[c.key] || '')"><i></i></td>
+            <td v-if="c.kind === 'stripe'" class="stripe" :class="'lv ' + (r.cells[c.key] || '')"><i v-if="r.cells[c.key]"></i></td>
             <td v-else :class="c.align">
               <template v-if="r.cells[c.key] == null"><span class="cb-dim">–</span></template>
               <template v-else-if="c.kind === 'two'"><b class="a">{{ r.cells[c.key][0] }}</b><small>{{ r.cells[c.key][1] }}</small></template>
