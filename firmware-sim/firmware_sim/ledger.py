@@ -6,7 +6,7 @@ is recognised and counted by the reader). Nothing is synced to disk: a power cut
 
 Lines (``k``, ``dev``, ``ms`` = clock of the rig, UTC):
 
-- ``open``: a run began (``scene``, ``seed``)
+- ``open``: a run began (``scene``, ``seed``); what the stations of the run before still kept is given up
 - ``up``: the device has a new record to upload, which must not get lost (``cn``, ``dt`` DataTime, ``v`` values)
 - ``sent``: the record went out once (``cn``, ``dt``, ``try``)
 - ``ack``: its 9014 came (``cn``, ``dt``)
@@ -160,6 +160,8 @@ def total(entries: Iterable[Mapping[str, Any]]) -> Totals:
         kind = entry["k"]
         if kind == "open":
             totals.runs += 1
+            for known in totals.devices.values():
+                known.given_up |= known.open  # a simulator that starts anew has stations with empty stores
             continue
         device = totals.devices.setdefault(entry["dev"], DeviceTotals())
         if kind == "ans":

@@ -69,6 +69,17 @@ def test_second_run_appends_behind_a_torn_line(tmp_path: Path) -> None:
     check(totals)
 
 
+def test_new_run_gives_up_what_the_stations_of_the_old_one_kept() -> None:
+    book = MemoryLedger()
+    fill(book)
+    book.write("open", "", 100, scene="s", seed=1)
+    book.write("up", "dust", 101, cn="2011", dt="20260302220101", v={})
+    dust = book.totals()["dust"]
+    assert dust.open == {("2011", "20260302220101")}
+    assert ("2011", "20260302220004") in dust.given_up
+    assert book.totals().runs == 2
+
+
 def test_killing_the_writer_loses_no_line_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     program = f"""

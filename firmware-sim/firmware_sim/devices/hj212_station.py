@@ -125,11 +125,15 @@ class Hj212Station:
         while True:
             await self._powered.wait()
             try:
-                self._link = await dial()
+                link = await dial()
+                if not self._powered.is_set():  # the power went while the call was on its way
+                    await link.close()
+                    continue
+                self._link = link
                 backoff.reset()
                 self._endpoint.connected(self._now()[0])
                 self._put(self._endpoint.take_output())
-                await self._talk(self._link)
+                await self._talk(link)
             except TransportError:
                 pass  # no agent there, or it went away: that is what the back-off is for
             await self._drop_link()
