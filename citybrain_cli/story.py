@@ -1,7 +1,7 @@
 """Plays a story in virtual time: simulated device bytes through a whole agent into its outbox, hours in seconds.
 
-The agent is the real one, connectors, vision, rules and outbox; only the links are memory pipes and the clock jumps. What
-comes out is an outbox file, which the uplink can then bring to a core like any other.
+The agent is the real one: connectors, vision, rules and outbox; only the links are memory pipes, and the clock jumps.
+What comes out is an outbox file, which the uplink can then bring to a core like any other.
 """
 
 from __future__ import annotations

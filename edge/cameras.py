@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from edge.clock import Clock
 from edge.evidence import Still
 from edge.pipeline import Pipeline
@@ -17,9 +19,10 @@ from edge.vision.config import CameraConfig
 from edge.vision.pipeline import CameraPipeline
 from edge.vision.source import FileSource
 from edge.vision.worker import CameraWorker
-from protocols.core.model import Fact
+from protocols.core.model import Fact, Quality, Sweep
 
 _STOP_S = 5.0
+_COUNTERS_EVERY_S = 10.0
 
 
 class Camera:
@@ -66,12 +69,31 @@ class Camera:
         )
         self._eye = worker
         task = loop.run_in_executor(None, worker.run, stop)
+        counting = loop.create_task(self._count(worker))
         try:
             await asyncio.shield(task)
         finally:
+            counting.cancel()
             stop.set()
             if not task.done():
                 await asyncio.wait([task], timeout=_STOP_S)
+
+    async def _count(self, worker: CameraWorker) -> None:
+        """The camera's own health as readings: frame rate, skips, decode errors."""
+        while True:
+            await asyncio.sleep(_COUNTERS_EVERY_S)
+            counters = worker.counters()
+            now_ms = self._clock.now_ms()
+            self._pipeline.sweep(
+                Sweep(
+                    self._config.id,
+                    now_ms,
+                    now_ms,
+                    tuple(counters),
+                    np.array(list(counters.values()), dtype=np.float64),
+                    np.full(len(counters), Quality.GOOD, dtype=np.uint8),
+                )
+            )
 
     async def _run_here(self) -> None:
         pipeline = CameraPipeline(self._config, self._state_dir / "models")
