@@ -17,6 +17,10 @@ from firmware_sim.scene import Bus, Scene
 from protocols.core.errors import ConfigError, TransportError
 
 
+#: More devices than this on one bus are summed up in one line.
+LISTED = 6
+
+
 class LiveBus(Protocol):
     """``open`` takes the port or the name (or raises), ``run`` serves until cancelled, ``close`` gives it back."""
 
@@ -45,7 +49,10 @@ def live_bus(bus: Bus, scene: Scene, world: World) -> LiveBus:
 
 
 def _slaves(bus: Bus, scene: Scene, key: str) -> str:
-    return ", ".join(f"{device.id} ({key} {device.address})" for device in scene.devices_on(bus.id))
+    named = [f"{device.id} ({key} {device.address})" for device in scene.devices_on(bus.id)]
+    if len(named) > LISTED:
+        return f"{named[0]} to {named[-1]}, {len(named)} in all"
+    return ", ".join(named)
 
 
 class _SerialLine:

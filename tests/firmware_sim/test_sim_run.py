@@ -63,7 +63,7 @@ address = 11
 signals = { ch4_lel = { base = 5.0 } }
 [[device]]
 id = "meter"
-count = 4
+count = 8
 type = "meter/electricity_three_phase"
 bus = "meter-485"
 address = "000000000101"
@@ -151,7 +151,8 @@ def test_a_scene_is_there_for_anybody_and_goes_when_told_to(tmp_path: Path) -> N
         with simulator(scene, *options, "--set", f"listen=127.0.0.1:{tcp_port}") as (process, said):
             assert said[0] == "scene live  Everything live"
             assert said[1] == f"modbus-rtu   {tmp_path}/gas-485  9600 8N1  gas-01 (unit 11)"
-            assert said[2].startswith(f"dlt645       {tmp_path}/meter-485  2400 8E1  meter-01 (meter 000000000101), ")
+            meters = "meter-01 (meter 000000000101) to meter-08 (meter 000000000108), 8 in all"
+            assert said[2] == f"dlt645       {tmp_path}/meter-485  2400 8E1  {meters}"
             assert said[3] == f"modbus-tcp   127.0.0.1:{tcp_port}  crane-1 (unit 1)"
             assert said[4] == f"hj212-client dials {connect}  dust (mn MN1)"
 
@@ -286,7 +287,7 @@ def test_check_tells_good_from_bad_and_opens_nothing(tmp_path: Path, capsys: pyt
     scene = tmp_path / "live.toml"
     scene.write_text(SCENE)
     assert main(["check", str(scene)]) == 0
-    assert "good: 7 devices, 0 cameras on 4 buses" in capsys.readouterr().out
+    assert "good: 11 devices, 0 cameras on 4 buses" in capsys.readouterr().out
     scene.write_text(SCENE.replace("address = 11", "addres = 11"))
     assert main(["check", str(scene)]) == 2
     assert f"{scene}:28: unknown key `addres`" in capsys.readouterr().err
