@@ -157,7 +157,7 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
     uplink: Uplink | None = None
 
     def lane() -> Lane:
-        return "data" if uplink is None or uplink.live or not uplink.counters["connects"] else "backfill"
+        return "data" if uplink is not None and uplink.live else "backfill"
 
     def committed() -> None:
         if uplink is not None:

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge.connectors.config import ConnectorConfig
-from edge.vision.config import CameraConfig
+from edge.connectors.config import check as check_connector
+from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
-from protocols.core.errors import ConfigError
+from protocols.core.errors import ConfigError, PackInvalid
 from protocols.uplink.topics import valid_gateway_id
 from scenarios.binding import ScenarioBinding
+from scenarios.packs import bind_all
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -79,10 +81,26 @@ def load(path: Path) -> EdgeConfig:
     config = tomlfile.decode(text, EdgeConfig, str(path))
     if not valid_gateway_id(config.gateway.id):
         raise ConfigError(f"{path}: gateway.id {config.gateway.id!r}: lower-case letters, digits and hyphens only")
+    _check_parts(config, path)
     _refuse_twice([c.id for c in config.connector], "connector id", path)
     devices = [d.id for c in config.connector for d in c.device] + [c.id for c in config.camera]
     _refuse_twice(devices, "device id", path)
     return config
+
+
+def _check_parts(config: EdgeConfig, path: Path) -> None:
+    """What the structs cannot say: device types that exist, polygons with an area, packs with their roles."""
+    for connector in config.connector:
+        try:
+            check_connector(connector)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    for camera in config.camera:
+        check_camera(camera, str(path))
+    try:
+        bind_all(config.scenario)
+    except (ConfigError, PackInvalid) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _refuse_twice(names: list[str], what: str, path: Path) -> None:

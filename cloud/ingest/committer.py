@@ -123,7 +123,7 @@ class Committer:
         alarm_times: list[tuple[str, int]] = []
         with conn.transaction():
             for message in messages:
-                self._take(conn, message, group, now_ms)
+                self._take(conn, message, group)
             self._write_readings(conn, group, now_ms)
             for gateway, events in group.events.items():
                 shard = group.shards[gateway]
@@ -179,7 +179,7 @@ class Committer:
 
     # -- one message ----------------------------------------------------------------------------------------------
 
-    def _take(self, conn: Connection[Any], message: Inbound, group: _Group, now_ms: int) -> None:
+    def _take(self, conn: Connection[Any], message: Inbound, group: _Group) -> None:
         self.counts["messages"] += 1
         try:
             topic = parse_up(message.topic)
@@ -200,7 +200,7 @@ class Committer:
         except ContractError as error:
             self._dead_letter(conn, message, topic, None, error)
             return
-        self._take_batch(conn, gateway, topic.lane, topic, envelope, message, group, now_ms)
+        self._take_batch(conn, gateway, topic.lane, topic, envelope, message, group)
 
     def _take_batch(
         self,
@@ -211,7 +211,6 @@ class Committer:
         envelope: wire.Envelope,
         message: Inbound,
         group: _Group,
-        now_ms: int,
     ) -> None:
         key = (gateway.gateway_id, envelope.epoch, lane)
         change = group.lanes.get(key)
@@ -242,7 +241,7 @@ class Committer:
             self._dead_letter(conn, message, topic, envelope, error)
             change.rejected.append((envelope.seq, error.reason))
         else:
-            self._collect(batch, gateway, lane, table, group, change, now_ms)
+            self._collect(batch, gateway, table, group, change)
         change.seq = envelope.seq
         change.batches += 1
         change.size += len(message.payload)
@@ -251,11 +250,9 @@ class Committer:
         self,
         batch: wire.Batch,
         gateway: Gateway,
-        lane: Lane,
         table: AliasTable,
         group: _Group,
         change: _LaneChange,
-        now_ms: int,
     ) -> None:
         readings = batch.readings
         if len(readings):
@@ -271,8 +268,7 @@ class Committer:
                 change.digest, digest(table.hashes[readings.alias], readings.ts_ms, readings.integer, readings.quality)
             )
             change.readings += len(readings)
-            kind = "sensor_to_commit" if lane != "backfill" else "sensor_to_commit_backfill"
-            group.latency.append((gateway.gateway_id, kind, readings.ts_ms))
+            group.latency.append((gateway.gateway_id, "sensor_to_commit", readings.ts_ms))
         if batch.events:
             group.events.setdefault(gateway.gateway_id, []).extend(batch.events)
             change.events += len(batch.events)

@@ -1,7 +1,7 @@
 """Keeps the outbox flowing to the core: connect, send in windows, delete after the core's commit, reconnect.
 
-``live`` says whether the core is acknowledging; while it is not, the agent files new readings in the backfill lane, so
-that on return fresh data does not queue behind the backlog.
+``live`` says whether the way to the core is open: connected, and acknowledgements come. While it is not, the agent
+files new readings in the backfill lane, so that on return fresh data does not queue behind the backlog.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Uplink:
         try:
             await session.open(topics.down(self._shard, self._gateway, "+"))
             session.publish(self._topic("state"), self._state(online=True), retain=True)
-            self.connected = True
+            self.connected = self.live = True
             self.counters["connects"] += 1
             log.info("uplink %s: %s", "back" if self.last_error else "up", self._config.url)
             self.last_error = ""
