@@ -120,6 +120,7 @@ class RateOperator(Operator):
         self._numbers: dict[str, int] = {}
         self._ladders: list[Ladder] = []
         self._held: list[float | None] = []  # where an open alarm's change is measured from
+        self._waiting: dict[int, tuple[int, float, float]] = {}  # a verdict that waits for the companion's sample
         self._bound: set[tuple[str, str]] = set()
         self._nothing = np.inf if rule.change == "rise" else -np.inf
         self._far: Float64s = np.full(0, self._nothing)
@@ -184,6 +185,8 @@ class RateOperator(Operator):
             mine = np.flatnonzero(local >= 0)
             parts.append((point, mine, local[mine]))
         marked = self._suspects(rows, parts[0][1], parts[0][2])
+        for _, _, number in parts[1:]:  # a verdict may wait for the companion alone
+            marked = np.concatenate((marked, number[self._busy[number]]))
         if not marked.size:
             for point, mine, number in parts:
                 point.add_many(number, rows.ts_ms[mine], rows.values[mine], self._slot_ms, unique=rows.unique)
@@ -207,8 +210,7 @@ class RateOperator(Operator):
         work.sort()
         for row, which, n, ts_ms, x in work:
             self._points[which].add(n, ts_ms, x, self._slot_ms)
-            if which == 0:
-                rows.put(row, self._look(n, ts_ms, x, rows.now_ms))
+            rows.put(row, self._look(n, which, ts_ms, x, rows.now_ms))
 
     def _suspects(self, rows: Rows, mine: Index, number: Int32s) -> Int32s:
         """Devices to look at sample by sample. Their extremes are merged first, those of later samples too: that can
@@ -228,29 +230,40 @@ class RateOperator(Operator):
         found: Int32s = number[suspicious | self._busy[number]]
         return found
 
-    def _look(self, n: int, ts_ms: int, x: float, now_ms: int) -> list[Event]:
-        ladder = self._ladders[n]
-        slot = ts_ms // self._slot_ms
-        start = self._points[0].start(n, slot)
+    def _look(self, n: int, which: int, ts_ms: int, x: float, now_ms: int) -> list[Event]:
+        waiting = self._waiting.pop(n, None)
+        events = self._judge(n, *waiting, now_ms) if waiting is not None else []
+        if which != 0:
+            return events
+        start = self._points[0].start(n, ts_ms // self._slot_ms)
         held = self._held[n]
-        change = moved(self.rule.change, self.rule.relative, held if held is not None else start or 0.0, x)
+        origin = held if held is not None else start if start is not None else x
+        change = moved(self.rule.change, self.rule.relative, origin, x)
+        if len(self._points) > 1 and change >= self._limit and int(self._points[1].last_ms[n]) < ts_ms:
+            # The companion's sample of the same sweep is still to come: with it the verdict is the same wherever
+            # the sweep was cut.
+            self._waiting[n] = (ts_ms, change, origin)
+            self._busy[n] = True
+            return events
+        return events + self._judge(n, ts_ms, change, origin, now_ms)
+
+    def _judge(self, n: int, ts_ms: int, change: float, origin: float, now_ms: int) -> list[Event]:
+        ladder = self._ladders[n]
         beyond = change >= self._limit
-        if held is None and beyond and not self._companion_moves(n, ts_ms):
-            events = ladder.feed(ts_ms, 0.0, now_ms)
-        else:
-            events = ladder.feed(ts_ms, change, now_ms)
-        self._settle(n, slot)
+        alone = beyond and not ladder.alarm.rank and not self._companion_moves(n, ts_ms)
+        events = ladder.feed(ts_ms, 0.0 if alone else change, now_ms)
+        self._settle(n, origin)
         self._busy[n] |= beyond  # the companion may follow
         return events
 
-    def _settle(self, n: int, slot: int) -> None:
-        """After the ladder has spoken: keep or drop the reference, and see whether the device is quiet again."""
-        start = self._points[0].start(n, slot)
+    def _settle(self, n: int, origin: float) -> None:
+        """After the ladder has spoken: keep or drop the origin, and see whether the device is quiet again."""
         if not self._ladders[n].alarm.rank:
             self._held[n] = None
         elif self._held[n] is None:
-            self._held[n] = start
+            self._held[n] = origin
         self._busy[n] = self._ladders[n].busy
+        start = self._points[0].start(n, int(self._points[0].last_ms[n]) // self._slot_ms)
         self._far[n] = self._nothing if start is None else start
 
     def _companion_moves(self, n: int, ts_ms: int) -> bool:
@@ -259,8 +272,8 @@ class RateOperator(Operator):
             return True
         point = self._points[1]
         last_ms = int(point.last_ms[n])
-        start = point.start(n, ts_ms // self._slot_ms)
-        if start is None or last_ms < 0 or ts_ms - last_ms > self._gap_ms:
+        start = point.start(n, last_ms // self._slot_ms)
+        if start is None or abs(ts_ms - last_ms) > self._gap_ms:
             return False
         return moved(rule.change, rule.relative, start, float(point.last_x[n])) >= rule.limit.value - SLACK
 
@@ -270,7 +283,8 @@ class RateOperator(Operator):
             found = self._ladders[n].run_out(now_ms, now_ms)
             if found:
                 events += found
-                self._settle(n, int(self._points[0].last_ms[n]) // self._slot_ms)
+                start = self._points[0].start(n, int(self._points[0].last_ms[n]) // self._slot_ms)
+                self._settle(n, float(self._points[0].last_x[n]) if start is None else start)
         return events
 
     def counters(self) -> dict[str, int]:
@@ -287,6 +301,7 @@ class RateOperator(Operator):
                 [[point.ring.save(n), int(point.last_ms[n]), float(point.last_x[n])] for point in self._points],
                 self._held[n],
                 self._ladders[n].save(),
+                self._waiting.get(n),
             ]
             for device, n in self._numbers.items()
             if any(point.last_ms[n] >= 0 for point in self._points)
@@ -300,5 +315,6 @@ class RateOperator(Operator):
         self._held[n] = state[1]
         if not self._ladders[n].load(state[2]):
             self.note(name, "levels changed, running holds begin anew")
-        self._settle(n, int(self._points[0].last_ms[n]) // self._slot_ms)
+        if state[3] is not None:
+            self._waiting[n] = tuple(state[3])
         self._busy[n] = True  # let the next sample decide: it also refreshes what is only kept in memory

@@ -137,9 +137,9 @@ class WindowOperator(PointOperator):
         """Late samples whose slot may still be open."""
         if not rows.late_series.size:
             return np.zeros(0, dtype=np.intp)
-        number = self.local[rows.late_series]
-        slot = (rows.late_ts_ms + OFFSET_MS) // self._slot_ms
-        return np.flatnonzero((number >= 0) & (slot > self._ring.head[number] - self._slots))
+        mine = np.flatnonzero(self.local[rows.late_series] >= 0)
+        slot = (rows.late_ts_ms[mine] + OFFSET_MS) // self._slot_ms
+        return mine[slot > self._ring.head[self.local[rows.late_series[mine]]] - self._slots]
 
     def _look(
         self, rows: Rows, mine: Index, number: Int32s, slot: Int64s, additive: Float64s, beyond: Bools, late: Index

@@ -24,6 +24,7 @@ from scenarios.engine import snapshot
 from scenarios.engine.intake import AHEAD_MS, EARLIEST_MS, Intake, Taken, good
 from scenarios.packs.model import BoundPack
 
+_FEW_ROWS = 32
 _NO_ROWS: Rows32 = np.zeros(0, dtype=np.intp)
 
 
@@ -40,6 +41,7 @@ class Engine:
         self._operators: list[Operator] = []
         self._intake = Intake()
         self._infos: dict[int, SeriesInfo] = {}
+        self._users: dict[int, list[int]] = {}  # series -> positions of its operators, screens first
         self._waiting_marks: dict[str, int] = {}  # watermarks restored before their series was added
         self._counts = dict.fromkeys(("rows_suspect", "facts", "facts_refused", "events"), 0)
         self._build(packs)
@@ -92,10 +94,12 @@ class Engine:
         mark = self._waiting_marks.pop(f"{info.device}/{info.point}", None)
         if mark is not None:
             self._intake.watermark[index] = mark
-        for operator in self.operators:
+        users = self._users[index] = []
+        for position, operator in enumerate(self.operators):
             operator.reserve(index + 1)
             if operator.wants(info):
                 operator.bind(index, info)
+                users.append(position)
 
     def set_location(self, device: str, lon: float, lat: float) -> None:
         """WGS 84 degrees. Events of the device carry it; distances are measured from it."""
@@ -114,8 +118,9 @@ class Engine:
         taken = self._intake.take(batch, now_ms)
         if not taken.series.size:
             return []
-        rows = self._screen(taken, now_ms)
-        for operator in self._operators:
+        screens, operators = self._concerned(taken)
+        rows = self._screen(taken, screens, now_ms)
+        for operator in operators:
             operator.step(rows)
         if not rows.events:
             return []
@@ -123,13 +128,24 @@ class Engine:
         self._counts["events"] += len(rows.events)
         return [event for _, event in rows.events]
 
-    def _screen(self, taken: Taken, now_ms: int) -> Rows:
+    def _concerned(self, taken: Taken) -> tuple[Sequence[OutOfRangeOperator], Sequence[Operator]]:
+        """Who has to look. A gateway steps once per sweep of a few points, which most rules have nothing to do with."""
+        if taken.series.size > _FEW_ROWS:
+            return self._screens, self._operators
+        users = sorted({user for series in taken.series.tolist() for user in self._users[series]})
+        first = len(self._screens)
+        return (
+            [self._screens[user] for user in users if user < first],
+            [self._operators[user - first] for user in users if user >= first],
+        )
+
+    def _screen(self, taken: Taken, screens: Sequence[OutOfRangeOperator], now_ms: int) -> Rows:
         fine = good(taken.quality, taken.values)
         self._intake.counters["rows_not_good"] += int(fine.size - fine.sum())
         events: list[tuple[int, Event]] = []
         fresh = taken.fresh & fine
         whole = bool(fresh.all())
-        for screen in self._screens:
+        for screen in screens:
             found = np.flatnonzero(fresh)
             suspect, told = screen.screen(
                 taken.series[found], taken.ts_ms[found], taken.values[found], taken.unique, now_ms
@@ -140,7 +156,7 @@ class Engine:
                 self._suspect(taken, found[suspect])
                 fresh[found[suspect]] = False
         late = np.flatnonzero(fine & ~taken.fresh)
-        for screen in self._screens:
+        for screen in screens:
             late = late[~screen.outside(taken.series[late], taken.values[late])]
         pick: Rows32 | slice = slice(None) if whole else np.flatnonzero(fresh)
         alive: Rows32 | slice = slice(None) if taken.fresh.all() else np.flatnonzero(taken.fresh)
