@@ -24,7 +24,6 @@ MAX_DATA = 9999
 _MAX_HELD = 6 + MAX_DATA + 6
 #: A stream that is nothing but frame starts must not cost quadratic time.
 _MAX_STARTS = 16
-_MAX_TAILS = 4
 _MAX_REFUSED = 1024
 
 _START = re.compile(rb"##")
@@ -32,6 +31,7 @@ _START = re.compile(rb"##")
 #: between && and the next frame or the end of what there is.
 _TAIL = re.compile(rb"[0-9A-Fa-f]{4}(?=[\r\n])|(?<=&&)[0-9A-Fa-f]{4}(?=##)")
 _TAIL_AT_REST = re.compile(rb"[0-9A-Fa-f]{4}(?=[\r\n])|(?<=&&)[0-9A-Fa-f]{4}(?=##|\Z)")
+_END = re.compile(rb"[\r\n]|##")
 _BETWEEN = b"\r\n \t\0"
 
 
@@ -205,19 +205,21 @@ class Scanner:
         body, length = start + 6, int(digits)
         if len(held) >= body + length + 4 and (frame := self._read(body, body + length, length)) is not None:
             return _Hit(body + length + 4, frame)
-        tried = 0
+        # The standard's checksum has 256 values only: a guess must not reach over a line end or the next start.
+        limit = _END.search(held, body)
         for tail in tails[bisect_left(tails, body) :]:
-            at_line_end = bytes(held[tail + 4 : tail + 5]) in (b"\r", b"\n", b"")
+            if limit is not None and tail > limit.start():
+                break
+            over = bytes(held[tail + 4 : tail + 5]) in (b"\r", b"\n", b"")
             if self._strict:
-                if at_line_end:
+                if over:
                     return _Bad("crc" if tail - body == length else "length")
-                continue
-            if (frame := self._read(body, tail, length)) is not None:
+            elif (frame := self._read(body, tail, length)) is not None:
                 return _Hit(tail + 4, frame)
-            tried += 1
-            if at_line_end or tried == _MAX_TAILS:
+            elif over:
                 return _Bad("crc")
-        return None
+        # The length was wrong and nothing before the end of the line fits either.
+        return _Bad("length") if limit is not None and len(held) >= body + length + 4 else None
 
     def _read(self, body: int, tail: int, length: int) -> RawFrame | None:
         """The frame whose data end at ``tail``, if the checksum there fits. Each span is computed once."""
@@ -225,7 +227,7 @@ class Scanner:
         if span in self._refused:
             return None
         data, printed = bytes(self._held[body:tail]), bytes(self._held[tail : tail + 4])
-        if printed.isalnum():
+        if printed.isalnum() and b"\n##" not in data:
             wanted = printed.decode("ascii").upper()
             for variant in self._variants:
                 if checksum(data, variant) == wanted:
