@@ -16,7 +16,6 @@ from firmware_sim.links.tcp import TcpListener, tcp_dial
 from firmware_sim.scene import Bus, Scene
 from protocols.core.errors import ConfigError, TransportError
 
-
 #: More devices than this on one bus are summed up in one line.
 LISTED = 6
 

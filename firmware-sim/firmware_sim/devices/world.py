@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_sim.clock import Clock
@@ -23,7 +23,6 @@ class World:
     ledger: Ledger
     seed: int = 1
     streams_folder: Path | None = None
-    live: bool = field(default=False)
 
     def t_s(self, now_ms: int) -> float:
         """Second of the scene."""
