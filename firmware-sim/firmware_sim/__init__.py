@@ -1,0 +1,1 @@
+"""Simulated city devices on real transports or in virtual time; see firmware-sim/README.md."""
