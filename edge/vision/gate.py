@@ -1,6 +1,6 @@
 """Does anything move? Decides which frames deserve the detector; a hundred times cheaper than asking it.
 
-The picture at about 178x100 grey against the one 0.4 s before, the common shift of brightness taken out. A short
+The picture at about 178x100 grey against the one 0.4 s before, the common change of exposure taken out. A short
 difference, not a slow average: an average keeps a ghost of what has left and reads auto-exposure as motion everywhere.
 What stands still is the tracker's to remember, and a full scan every few seconds finds what came in unseen.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.vision.frame import Grey, Mask
 
@@ -64,13 +65,7 @@ class MotionGate:
             self._scanned_ms = ts_ms
         if not self._past:
             return Gate(moving=True, full_scan=scan, lights=False, share=0.0)
-        change = blurred.astype(np.int16) - self._past[0][1]
-        # Auto-exposure moves bright parts more than dark ones: take a shift out of each half of the grey scale.
-        middle = int(np.median(blurred))
-        bright = blurred > middle
-        for half in (bright, ~bright):
-            if half.any():
-                change[half] -= int(np.median(change[half]))
+        change = blurred.astype(np.float32) - _relit(self._past[0][1], blurred)
         moved = (np.abs(change) > _THRESHOLD).astype(np.uint8) * 255
         if self._keep is not None:
             moved &= self._keep
@@ -82,3 +77,16 @@ class MotionGate:
         count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(moved, None), connectivity=8)
         largest = int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
         return Gate(moving=largest >= _MIN_AREA_PX * 2, full_scan=scan, lights=False, share=share)
+
+
+def _relit(before: Grey, now: Grey) -> NDArray[np.float32]:
+    """The older picture in today's exposure: the line through the medians of its dark and its bright half. Things in
+    motion cover little of either, so they do not disturb it."""
+    bright = before > np.median(before)
+    dark = ~bright
+    if not bright.any() or not dark.any():
+        return before + np.float32(np.median(now) - np.median(before))
+    low, high = float(np.median(before[dark])), float(np.median(before[bright]))
+    low_now, high_now = float(np.median(now[dark])), float(np.median(now[bright]))
+    gain = min(max((high_now - low_now) / (high - low), 0.5), 2.0) if high - low >= 8 else 1.0
+    return before * np.float32(gain) + np.float32((low_now + high_now) / 2 - gain * (low + high) / 2)

@@ -36,10 +36,14 @@ def still(
     *,
     private: Sequence[Sequence[Point]] = (),
     keep: Mask | None = None,
+    named: bool = True,
 ) -> tuple[bytes, str]:
-    """A masked JPEG and its SHA-256 (hex). ``keep``: if given, everything outside it is blurred."""
+    """A masked JPEG and its SHA-256 (hex). ``keep``: if given, everything outside it is blurred. ``named``: False if
+    no detector has said what things are; then each is masked whole."""
     ok, data = cv2.imencode(
-        ".jpg", masked(bgr, detections, tracks, private=private, keep=keep), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        ".jpg",
+        masked(bgr, detections, tracks, private=private, keep=keep, named=named),
+        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     )
     if not ok:
         raise ValueError("the picture cannot be written as JPEG")
@@ -54,6 +58,7 @@ def masked(
     *,
     private: Sequence[Sequence[Point]] = (),
     keep: Mask | None = None,
+    named: bool = True,
 ) -> Image:
     """The picture with everything hidden that must not leave. The input is not changed."""
     out = bgr.copy()
@@ -61,7 +66,7 @@ def masked(
     for box in plate_like(bgr):
         _cells(out, box, max(_MIN_CELL_PX, int(box[2] - box[0]) // 3))
     for box, score, group in _subjects(detections, tracks):
-        _hide(out, box, score, group)
+        _hide(out, box, score if named else 0.0, group)
     if keep is not None:
         _blur(out, ~keep)
     for window in private:

@@ -109,8 +109,11 @@ class CameraPipeline:
         """Masked JPEG of the last frame that was looked at, and its SHA-256; None before the first."""
         if self._last is None:
             return None
-        keep = None if self._detector is not None else self._zone_mask
-        return still(self._last.bgr, self._last_found, self._last_tracks, private=self.config.private, keep=keep)
+        named = self._detector is not None
+        keep = None if named else self._zone_mask
+        return still(
+            self._last.bgr, self._last_found, self._last_tracks, private=self.config.private, keep=keep, named=named
+        )
 
     def snapshot(self) -> bytes:
         """What must outlive a restart: the empty view (PNG), so that what stands there is not learnt as empty."""

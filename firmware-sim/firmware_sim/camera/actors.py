@@ -111,10 +111,16 @@ def _draw_box(picture: Image, camera: Pinhole, corners: Float64s, colour: tuple[
 
 def _contact_shadow(picture: Image, camera: Pinhole, pose_: Pose, width: float, length: float) -> None:
     corners = _box(pose_, (width + 0.12, length + 0.12), 0.0, 0.01)[:4]
-    shade = np.zeros(picture.shape[:2], np.uint8)
-    cv2.fillConvexPoly(shade, np.round(camera.project(corners) * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
+    pixels = camera.project(corners)
+    left, top = (int(v) for v in np.maximum(np.floor(pixels.min(axis=0)) - 4, 0))
+    right, bottom = (int(v) for v in np.ceil(pixels.max(axis=0)) + 4)
+    part = picture[top:bottom, left:right]
+    if not part.size:
+        return
+    shade = np.zeros(part.shape[:2], np.uint8)
+    cv2.fillConvexPoly(shade, np.round((pixels - (left, top)) * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(shade, (7, 7), 0)[:, :, None].astype(np.float32) / 255
-    picture[:] = (picture * (1 - 0.6 * soft)).astype(np.uint8)
+    part[:] = (part * (1 - 0.6 * soft)).astype(np.uint8)
 
 
 def _vehicle(picture: Image, camera: Pinhole, kind: str, at: Pose) -> None:

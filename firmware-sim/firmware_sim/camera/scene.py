@@ -35,7 +35,8 @@ class LaneScene:
         self._backdrop = backdrop(self.camera, model.seed)
         rng = np.random.default_rng((model.seed, 2))
         # One large noise picture read at a new offset each frame: fresh noise at a tenth of the cost.
-        self._noise = rng.normal(0.0, _NOISE_SIGMA, (HEIGHT_PX + 64, WIDTH_PX + 64, 3)).astype(np.float32)
+        noise = np.round(rng.normal(0.0, _NOISE_SIGMA, (HEIGHT_PX + 64, WIDTH_PX + 64, 3)))
+        self._noise_up, self._noise_down = noise.clip(0).astype(np.uint8), (-noise).clip(0).astype(np.uint8)
         self._leaves = [
             (
                 rng.uniform(8.6, 12.5),
@@ -70,11 +71,11 @@ class LaneScene:
         shown = [(at, actor) for actor in self.model.actors if (at := actors.pose(actor, t_s)) is not None]
         for at, actor in sorted(shown, key=lambda pair: -pair[0].y_m):
             actors.draw(picture, self.camera, actor, at, t_s)
-        light = np.float32(1.0)
+        light = 1.0
         for effect in self.model.effects:
             if effect.kind == "dusk" and effect.local_s(t_s) >= 0:
                 done = min(1.0, effect.local_s(t_s) / effect.for_s) if effect.for_s else 1.0
-                light = np.float32(1 - (1 - _DUSK_LEFT) * done)
+                light = 1 - (1 - _DUSK_LEFT) * done
             elif not effect.active(t_s):
                 continue
             elif effect.kind == "shadow":
@@ -84,17 +85,20 @@ class LaneScene:
             elif effect.kind == "knock":
                 picture = self._knock(picture, effect, t_s)
         dy, dx = int(rng.integers(0, 64)), int(rng.integers(0, 64))
-        noisy = picture * light + self._noise[dy : dy + HEIGHT_PX, dx : dx + WIDTH_PX]
-        out: Image = np.clip(noisy, 0, 255).astype(np.uint8)
+        if light < 1:
+            picture = cv2.convertScaleAbs(picture, alpha=light)
+        here = np.s_[dy : dy + HEIGHT_PX, dx : dx + WIDTH_PX]
+        out: Image = cv2.subtract(cv2.add(picture, self._noise_up[here]), self._noise_down[here])
         self._clock(out, t_s)
         return out
 
     def _trees(self, picture: Image, t_s: float) -> None:
+        points: list[tuple[float, float, float]] = []
         for x, y, z, radius, phase in self._leaves:
             sway = 0.10 * math.sin(1.3 * t_s + phase) + 0.05 * math.sin(3.1 * t_s + 2 * phase)
-            foot, crown, rim = self.camera.project(
-                np.array([(x, y, 0.0), (x + sway, y, z), (x + sway + radius, y, z)], np.float64)
-            )
+            points += [(x, y, 0.0), (x + sway, y, z), (x + sway + radius, y, z)]
+        pixels = self.camera.project(np.array(points, np.float64)).reshape(-1, 3, 2)
+        for (foot, crown, rim), (*_, phase) in zip(pixels, self._leaves, strict=True):
             cv2.line(picture, _px(foot), _px(crown), (48, 66, 84), 4, cv2.LINE_AA)
             size = max(3, round(float(rim[0] - crown[0])))
             cv2.circle(picture, _px(crown), size, (44, 92 + int(8 * phase), 58), -1, cv2.LINE_AA)
