@@ -83,7 +83,9 @@ def _digest_rows(rows: list[tuple[Any, ...]]) -> int:
     integers = np.zeros(len(rows), dtype=np.int64)
     for places in np.unique(decimals).tolist():
         where = decimals == places
-        integers[where], _ = quantise(np.nan_to_num(values[where]), quality[where], int(places))
+        integers[where], _ = quantise(
+            np.where(np.isnan(values[where]), 0.0, values[where]), quality[where], int(places)
+        )
     integers[quality == Quality.MISSING] = 0
     return digest(hashes, times, integers, quality)
 
