@@ -8,7 +8,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from protocols.core.model import Event, Fact, Quality
+from protocols.core.model import Event, Fact, Level, Quality
+from scenarios.blocks.alarm import State
 from scenarios.blocks.escalate_near import distance_m
 from scenarios.blocks.static_in_zone import StaticInZoneRule
 from tests.scenarios.world import LANE, PIPES, World, at, brief, lane_fact
@@ -21,7 +22,7 @@ def world(**params: float) -> World:
     return World(LANE, {"lane_cam": ["cam"]}, params=params)
 
 
-def stay(lane: World, seconds: Sequence[int], start_ms: int = T0, **values: float | str | bool) -> list[Event]:
+def stay(lane: World, seconds: Sequence[int], start_ms: int = T0, /, **values: float | str | bool) -> list[Event]:
     events: list[Event] = []
     for second in seconds:
         ts_ms = start_ms + second * 1000
@@ -185,7 +186,7 @@ def test_late_future_and_foreign_facts() -> None:
     assert lane.engine.facts([lane_fact(T0 + 50_000, 500.0)], T0 + 100_000) == []
     assert lane.engine.facts([lane_fact(T0 + 800_000, 500.0)], T0 + 100_000) == []
     assert lane.engine.facts([lane_fact(5_000, 500.0)], T0 + 100_000) == []
-    assert lane.engine.facts([lane_fact(T0 + 101_000, 500.0, device="elsewhere")], T0 + 101_000) == []
+    assert lane.engine.facts([replace(lane_fact(T0 + 101_000, 500.0), device="elsewhere")], T0 + 101_000) == []
     suspect = replace(lane_fact(T0 + 102_000, 500.0), quality=Quality.SUSPECT)
     assert lane.engine.facts([suspect], T0 + 102_000) == []
     assert lane.engine.counters["facts_late"] == 1
@@ -208,24 +209,15 @@ def cloud() -> World:
     return lane
 
 
-def blocked(level: str = "yellow", what: str = "raise", **more: object) -> Event:
-    event = Event(
-        "lane-1",
-        "vision.lane.blocked",
-        T0,
-        T0,
-        "cam/lane",
-        LANE,
-        level,
-        what,
-        "cam/lane:lane_blocked",  # type: ignore[arg-type]
-    )
+def blocked(level: Level = "yellow", what: State = "raise", **more: object) -> Event:
+    key = "cam/lane:lane_blocked"
+    event = Event("lane-1", "vision.lane.blocked", T0, T0, "cam/lane", LANE, level, what, key)
     return replace(event, **more)  # type: ignore[arg-type]
 
 
-def fire(north_m: float = 100.0, what: str = "raise", ts_ms: int = T0 + 600_000, **more: object) -> Event:
+def fire(north_m: float = 100.0, what: State = "raise", ts_ms: int = T0 + 600_000, **more: object) -> Event:
     place = (117.2, 31.8 + north_m * NORTH_100_M / 100)
-    event = Event("fire-1", "fire.alarm", ts_ms, ts_ms, "host-3", "x", "orange", what, "host-3:part", location=place)  # type: ignore[arg-type]
+    event = Event("fire-1", "fire.alarm", ts_ms, ts_ms, "host-3", "x", "orange", what, "host-3:part", location=place)
     return replace(event, **more)  # type: ignore[arg-type]
 
 

@@ -101,7 +101,7 @@ def brief(events: Iterable[Event]) -> list[tuple[str, str, str]]:
     return [(event.type, event.state, event.level) for event in events]
 
 
-def lane_fact(ts_ms: int, static_s: float, /, device: str = "cam", **more: float | str | bool) -> Fact:
+def lane_fact(ts_ms: int, static_s: float, /, **more: float | str | bool) -> Fact:
     values: dict[str, float | int | str | bool] = {
         "cls": "vehicle",
         "static": static_s > 0,
@@ -113,7 +113,7 @@ def lane_fact(ts_ms: int, static_s: float, /, device: str = "cam", **more: float
         "box": "0.1,0.1,0.2,0.2",
         **more,
     }
-    return Fact(device, "zone.object", ts_ms, "lane", "t1", values)
+    return Fact("cam", "zone.object", ts_ms, "lane", "t1", values)
 
 
 def pack_with(rule: str, *, pack_id: str = SITE, needs: str = "") -> Pack:
