@@ -152,7 +152,7 @@ def install(app: FastAPI, services: Services) -> None:
             return _page(words, services, _login_body(words, target, name, words("login.wrong")), 401)
         except StoreError:
             return _page(words, services, _login_body(words, target, name, words("login.down")), 503)
-        if "lang" in request.query_params or "citybrain_lang" in request.cookies:
+        if "citybrain_lang" in request.cookies:  # chosen on this page, not merely the page's own default
             await services.accounts.set_language(found.operator.name, words.language)
         return _signed_in(found, target, services)
 

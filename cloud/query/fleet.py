@@ -21,15 +21,25 @@ from protocols.devices import all_types
 
 DEFAULT_INTERVAL_S = 60.0
 STALE_INTERVALS = 3
+SHORTEST_INTERVAL_S = 20.0  # a mobile link alone may hold a batch back that long
 _RANK = "array_position(array['info','blue','yellow','orange','red'], {})"
 
 
 @cache
-def stale_after(device_type: str) -> float:
-    """Seconds of silence after which a device of this type is stale: 3 x the slowest ``snapshot_s`` of its points."""
-    known = {t.id: t for t in all_types()}.get(device_type)  # None: a camera, or a type this core does not know
-    points = known.points if known else ()
-    return STALE_INTERVALS * max((p.snapshot_s for p in points), default=DEFAULT_INTERVAL_S)
+def _intervals(device_type: str) -> dict[str, float]:
+    """How often each point of a type reports at least (s); empty for a camera or a type this core does not know."""
+    known = {t.id: t for t in all_types()}.get(device_type)
+    return {point.name: point.snapshot_s for point in known.points} if known else {}
+
+
+def stale_after(device_type: str, point: str | None = None) -> float:
+    """Seconds of silence after which a point is stale; without one, the device (its most frequent point)."""
+    intervals = _intervals(device_type)
+    if point is None:
+        interval_s = min(intervals.values(), default=DEFAULT_INTERVAL_S)
+    else:
+        interval_s = intervals.get(point, DEFAULT_INTERVAL_S)
+    return STALE_INTERVALS * max(interval_s, SHORTEST_INTERVAL_S)
 
 
 DEVICES = f"""
@@ -96,8 +106,8 @@ async def devices(
         where.append(f"(-({rank}), device_id) > (%(k0)s, %(k1)s)")
         params |= {"k0": key[0], "k1": key[1]}
     query = (
-        f"select {_DEVICE_COLUMNS}, -({rank}) from ({DEVICES}) d where {' and '.join(where)} "  # noqa: S608
-        f"order by -({rank}), device_id limit %(limit)s"
+        f"select {_DEVICE_COLUMNS}, -({rank}) as place from ({DEVICES}) d where {' and '.join(where)} "  # noqa: S608
+        f"order by place, device_id limit %(limit)s"
     )
     async with conn.cursor() as cur:
         await cur.execute(query.encode(), params | {"limit": limit + 1})
@@ -124,18 +134,16 @@ async def device(conn: Connection, device_id: str, now: datetime) -> DeviceDetai
         found = await (await cur.execute(query.encode(), params)).fetchone()
     if found is None:
         return None
-    async with conn.cursor(row_factory=class_row(LastValue)) as cur:
-        await cur.execute(
-            """
-            select s.series_id, s.point, s.unit, s.decimals, v.ts, v.value, v.quality,
-                   extract(epoch from %(now)s - v.ts)::float8 as age_s,
-                   v.ts is null or v.ts < %(now)s - make_interval(secs => %(after)s) as stale
-              from series s left join last_value v using (series_id)
-             where s.device_id = %(device_id)s order by s.series_id
-            """,
-            {"now": now, "after": stale_after(found.device_type), "device_id": device_id},
+    rows = await (
+        await conn.execute(
+            "select s.series_id, s.point, s.unit, s.decimals, v.ts, v.value, v.quality,"
+            " extract(epoch from %s - v.ts)::float8 from series s left join last_value v using (series_id)"
+            " where s.device_id = %s order by s.series_id",
+            [now, device_id],
         )
-        return DeviceDetail(found, await cur.fetchall())
+    ).fetchall()
+    values = [LastValue(*r, r[7] is None or r[7] > stale_after(found.device_type, r[1])) for r in rows]
+    return DeviceDetail(found, values)
 
 
 _LANES = """

@@ -64,7 +64,7 @@ def build(tab: Tab, id: str = "") -> None:
                         ],
                         empty=words("device.no_events"),
                     ).classes("cb-grow")
-                    log.style("max-height:380px")
+                    log.style("max-height:max(360px, calc(100vh - 400px))")
         missing = ui.html("", sanitize=False)
     values.put(values=[], selected=None, stale_word=words.state("stale"))
     drawn: dict[str, Any] = {"key": None}
