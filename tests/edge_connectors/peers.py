@@ -101,6 +101,7 @@ class StationPeer:
         self.link = link
         self.endpoint = endpoint or Hj212Endpoint(Role.SLAVE)
         self.heard: list[Packet] = []
+        self.news = asyncio.Event()
         self._task = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
@@ -108,6 +109,7 @@ class StationPeer:
             while data := await self.link.read():
                 found = self.endpoint.feed(data, loop_ms())
                 self.heard += [one for one in found if isinstance(one, Packet)]
+                self.news.set()
 
     async def push(self, packet: Packet) -> None:
         await self.link.write(self.endpoint.send(packet, loop_ms()))
