@@ -18,7 +18,7 @@ from scenarios.blocks.local_time import OFFSET_MS
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.params import PointRule, Positive
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Rows, grown
+from scenarios.blocks.rows import Rows, grown, places
 from scenarios.blocks.slots import SlotRing
 from scenarios.blocks.window import aggregate, slot_count
 
@@ -112,7 +112,7 @@ class DifferenceOperator(Operator):
         self, series: Any, ts: Any, values: Any, row: Any, *, late: bool
     ) -> list[tuple[int, int, int, float, bool]]:
         local = self._local[series]
-        found = np.flatnonzero(local >= 0)
+        found = places(local >= 0)
         slots = (ts[found] + OFFSET_MS) // self._slot_ms
         parts = (row[found].tolist(), local[found].tolist(), slots.tolist(), values[found].tolist())
         return [(r, n, slot, x, late) for r, n, slot, x in zip(*parts, strict=True)]

@@ -13,7 +13,7 @@ from scenarios.blocks.alarm import Alarm, RuleContext
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.params import Positive, Rule
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Bools, Rows, grown
+from scenarios.blocks.rows import Bools, Rows, grown, places
 
 
 class FrozenRule(Rule, frozen=True, kw_only=True, tag="frozen"):
@@ -65,7 +65,7 @@ class FrozenOperator(Operator):
         self.claim(name)
 
     def step(self, rows: Rows) -> None:
-        mine = np.flatnonzero(self._gap_ms[rows.series] >= 0)
+        mine = places(self._gap_ms[rows.series] >= 0)
         if not mine.size:
             return
         s = rows.series[mine]
@@ -75,7 +75,7 @@ class FrozenOperator(Operator):
         ts, x = rows.ts_ms[mine], rows.values[mine]
         before_x, before_ms = self._x[s], self._last_ms[s]
         if not rows.unique:
-            again = np.flatnonzero(s[1:] == s[:-1]) + 1
+            again = places(s[1:] == s[:-1]) + 1
             before_x[again], before_ms[again] = x[again - 1], ts[again - 1]
         moved = (x != before_x) | (ts - before_ms > self._gap_ms[s])
         since = np.where(moved, ts, self._since_ms[s])
@@ -88,7 +88,7 @@ class FrozenOperator(Operator):
             return
         names = s[hot]
         self._mark[names] = True
-        found = np.flatnonzero(self._mark[s] & (flat | moved))
+        found = places(self._mark[s] & (flat | moved))
         self._mark[names] = False
         self._looked += found.size
         for i in found.tolist():

@@ -17,7 +17,7 @@ from protocols.vocabulary import event_types
 from scenarios.blocks.alarm import Alarm, RuleContext
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.params import Rule
-from scenarios.blocks.rows import Bools, Rows, grown
+from scenarios.blocks.rows import Bools, Rows, grown, places
 
 
 class NoDataRule(Rule, frozen=True, kw_only=True, tag="no_data"):
@@ -61,13 +61,13 @@ class NoDataOperator(Operator):
 
     def step(self, rows: Rows) -> None:
         local = self._local[rows.alive_series]
-        mine = np.flatnonzero(local >= 0)
+        mine = places(local >= 0)
         if not mine.size:
             return
         number, ts = local[mine], rows.alive_ts_ms[mine]
         if self._open.any():
             back = self._open[number] & (ts + self._limit_ms[number] >= rows.now_ms)
-            for i in np.flatnonzero(back).tolist():
+            for i in places(back).tolist():
                 n = int(number[i])
                 rows.put(int(rows.alive_row[mine[i]]), self._alarms[n].clear(int(ts[i]), rows.now_ms, {"code": "ok"}))
                 self._open[n] = False
@@ -78,7 +78,7 @@ class NoDataOperator(Operator):
             self._born_ms = now_ms
         heard = np.where(self._last_ms >= 0, self._last_ms, self._born_ms)
         events: list[Event] = []
-        for n in np.flatnonzero(~self._open & (heard + self._limit_ms < now_ms)).tolist():
+        for n in places(~self._open & (heard + self._limit_ms < now_ms)).tolist():
             onset_ms = int(heard[n] + self._limit_ms[n])
             seen = int(self._last_ms[n])
             values = {"code": "no_data", "since": seen if seen >= 0 else None, "n": self.rule.intervals}

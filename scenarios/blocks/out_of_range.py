@@ -18,7 +18,7 @@ from scenarios.blocks.alarm import Alarm, RuleContext
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.params import Limit, Rule
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Bools, grown
+from scenarios.blocks.rows import Bools, grown, places
 from scenarios.blocks.threshold import SLACK
 
 #: Samples in a row that must agree with each other before a new level is believed.
@@ -114,7 +114,7 @@ class OutOfRangeOperator(Operator):
         look = outside | self._busy[series]
         self._look_at_steps(series, ts_ms, values, unique, look)
         events: list[tuple[int, Event]] = []
-        found = np.flatnonzero(look)
+        found = places(look)
         if not found.size:
             return outside, events
         suspect = outside.copy()
@@ -140,7 +140,7 @@ class OutOfRangeOperator(Operator):
             self._mark[names] = True
             look |= self._mark[series]
             self._mark[names] = False
-        mine = np.flatnonzero(self._watched[series] & ~look)
+        mine = places(self._watched[series] & ~look)
         if not mine.size:
             return
         s = series[mine]
@@ -150,7 +150,7 @@ class OutOfRangeOperator(Operator):
         x, ts = values[mine], ts_ms[mine]
         before_x, before_ms = self._x[s], self._x_ms[s]
         if not unique:
-            again = np.flatnonzero(s[1:] == s[:-1]) + 1
+            again = places(s[1:] == s[:-1]) + 1
             before_x[again], before_ms[again] = x[again - 1], ts[again - 1]
         far = (np.abs(x - before_x) > self._step[s]) & (ts - before_ms <= self._span_ms[s])
         if far.any():

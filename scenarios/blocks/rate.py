@@ -24,7 +24,7 @@ from scenarios.blocks.ladder import Ladder, compile_levels
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.params import ClearSpec, LevelSpec, Limit, Positive, Rule
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Bools, Rows, grown
+from scenarios.blocks.rows import Bools, Rows, grown, places
 from scenarios.blocks.slots import SlotRing
 from scenarios.blocks.threshold import SLACK
 from scenarios.blocks.window import Index, slot_count
@@ -182,7 +182,7 @@ class RateOperator(Operator):
         parts = []
         for point in self._points:
             local = point.local[rows.series]
-            mine = np.flatnonzero(local >= 0)
+            mine = places(local >= 0)
             parts.append((point, mine, local[mine]))
         marked = self._suspects(rows, parts[0][1], parts[0][2])
         for _, _, number in parts[1:]:  # a verdict may wait for the companion alone
@@ -279,7 +279,7 @@ class RateOperator(Operator):
 
     def tick(self, now_ms: int) -> list[Event]:
         events: list[Event] = []
-        for n in np.flatnonzero(self._busy).tolist():
+        for n in places(self._busy).tolist():
             found = self._ladders[n].run_out(now_ms, now_ms)
             if found:
                 events += found

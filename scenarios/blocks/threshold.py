@@ -19,7 +19,7 @@ from scenarios.blocks.local_time import hour_of_day, weekday
 from scenarios.blocks.operator import PointOperator, Site
 from scenarios.blocks.params import PointRule
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Bools, Rows, Rows32, grown
+from scenarios.blocks.rows import Bools, Rows, Rows32, grown, places
 
 #: Candidates are compared a hair below the limit: 550 * 0.1 need not be 55.0; the ladder decides on rounded values.
 SLACK = 1e-9
@@ -98,12 +98,12 @@ class ThresholdOperator(PointOperator):
             night = rows.night()
             if night.any():
                 limits = np.where(night, self._night[rows.series], limits)
-        found = np.flatnonzero(values >= limits)
+        found = places(values >= limits)
         if found.size and not rows.unique:
             # Once one sample matters, so do all later ones of that series in this batch.
             names = rows.series[found]
             self._mark[names] = True
-            found = np.flatnonzero(self._mark[rows.series])
+            found = places(self._mark[rows.series])
             self._mark[names] = False
         return found
 
@@ -122,7 +122,7 @@ class ThresholdOperator(PointOperator):
 
     def tick(self, now_ms: int) -> list[Event]:
         events: list[Event] = []
-        for index in np.flatnonzero(self._day == -np.inf).tolist():
+        for index in places(self._day == -np.inf).tolist():
             number = int(self.local[index])
             events += self._ladders[number].run_out(now_ms, now_ms)
             self._arm(number, index)

@@ -25,7 +25,7 @@ from scenarios.blocks.local_time import OFFSET_MS, is_night
 from scenarios.blocks.operator import PointOperator, Site
 from scenarios.blocks.params import PointRule, Positive
 from scenarios.blocks.payload import Value
-from scenarios.blocks.rows import Bools, Rows, grown
+from scenarios.blocks.rows import Bools, Rows, grown, places
 from scenarios.blocks.slots import SlotRing
 from scenarios.blocks.threshold import SLACK
 
@@ -108,7 +108,7 @@ class WindowOperator(PointOperator):
 
     def step(self, rows: Rows) -> None:
         local = self.local[rows.series]
-        mine = np.flatnonzero(local >= 0)
+        mine = places(local >= 0)
         late = self._late(rows)
         if not mine.size and not late.size:
             return
@@ -137,7 +137,7 @@ class WindowOperator(PointOperator):
         """Late samples whose slot may still be open."""
         if not rows.late_series.size:
             return np.zeros(0, dtype=np.intp)
-        mine = np.flatnonzero(self.local[rows.late_series] >= 0)
+        mine = places(self.local[rows.late_series] >= 0)
         slot = (rows.late_ts_ms[mine] + OFFSET_MS) // self._slot_ms
         return mine[slot > self._ring.head[self.local[rows.late_series[mine]]] - self._slots]
 

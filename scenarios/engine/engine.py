@@ -19,7 +19,7 @@ from scenarios.blocks.alarm import RuleContext
 from scenarios.blocks.operator import Operator, Site
 from scenarios.blocks.out_of_range import OutOfRangeOperator
 from scenarios.blocks.params import Rule
-from scenarios.blocks.rows import Rows, Rows32
+from scenarios.blocks.rows import Rows, Rows32, places
 from scenarios.engine import snapshot
 from scenarios.engine.intake import AHEAD_MS, EARLIEST_MS, Intake, Taken, good
 from scenarios.packs.model import BoundPack
@@ -146,7 +146,7 @@ class Engine:
         fresh = taken.fresh & fine
         whole = bool(fresh.all())
         for screen in screens:
-            found = np.flatnonzero(fresh)
+            found = places(fresh)
             suspect, told = screen.screen(
                 taken.series[found], taken.ts_ms[found], taken.values[found], taken.unique, now_ms
             )
@@ -155,11 +155,11 @@ class Engine:
                 whole = False
                 self._suspect(taken, found[suspect])
                 fresh[found[suspect]] = False
-        late = np.flatnonzero(fine & ~taken.fresh)
+        late = places(fine & ~taken.fresh)
         for screen in screens:
             late = late[~screen.outside(taken.series[late], taken.values[late])]
-        pick: Rows32 | slice = slice(None) if whole else np.flatnonzero(fresh)
-        alive: Rows32 | slice = slice(None) if taken.fresh.all() else np.flatnonzero(taken.fresh)
+        pick: Rows32 | slice = slice(None) if whole else places(fresh)
+        alive: Rows32 | slice = slice(None) if taken.fresh.all() else places(taken.fresh)
         return Rows(
             now_ms=now_ms,
             series=taken.series[pick],
