@@ -82,11 +82,12 @@ class MotionGate:
 def _relit(before: Grey, now: Grey) -> NDArray[np.float32]:
     """The older picture in today's exposure: the line through the medians of its dark and its bright half. Things in
     motion cover little of either, so they do not disturb it."""
-    bright = before > np.median(before)
+    then, today = before[::3, ::3], now[::3, ::3]  # medians of 2000 pixels are as good as of 18 000
+    bright = then > np.median(then)
     dark = ~bright
     if not bright.any() or not dark.any():
-        return before + np.float32(np.median(now) - np.median(before))
-    low, high = float(np.median(before[dark])), float(np.median(before[bright]))
-    low_now, high_now = float(np.median(now[dark])), float(np.median(now[bright]))
+        return before + np.float32(np.median(today) - np.median(then))
+    low, high = float(np.median(then[dark])), float(np.median(then[bright]))
+    low_now, high_now = float(np.median(today[dark])), float(np.median(today[bright]))
     gain = min(max((high_now - low_now) / (high - low), 0.5), 2.0) if high - low >= 8 else 1.0
     return before * np.float32(gain) + np.float32((low_now + high_now) / 2 - gain * (low + high) / 2)

@@ -35,7 +35,7 @@ def _cells(width: int, height: int, strides: tuple[int, ...]) -> tuple[Float32s,
 def nanodet(outputs: Sequence[Float32s], width: int, height: int, columns: Int64s, floor: float) -> Head:
     """NanoDet: three class maps (already sigmoids), then three maps of 4 x 8 distance logits."""
     half = len(outputs) // 2
-    scores = np.concatenate([part[0] for part in outputs[:half]])[:, columns]
+    scores = np.concatenate([part[0][:, columns] for part in outputs[:half]])
     distances = np.concatenate([part[0] for part in outputs[half:]])
     best = scores.argmax(axis=1)
     top = scores[np.arange(len(scores)), best]

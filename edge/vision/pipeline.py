@@ -70,6 +70,7 @@ class CameraPipeline:
             config.residual and any(zone.kind == "lane" for zone in config.zone)
         )
         self._size: tuple[int, int] | None = None
+        self._background: BackgroundModel | None = None
         self._pending: Image | None = None
         self._health = CameraHealth()
         self._writer = FactWriter(config)
@@ -131,6 +132,7 @@ class CameraPipeline:
     def accept_view(self) -> None:
         """The camera was turned on purpose: learn view and background afresh."""
         self._health.accept_view()
+        self._pending = None
         if self._background is not None:
             self._background.forget()
         self._reset_tracks()
@@ -144,7 +146,7 @@ class CameraPipeline:
         self._lines = Lines(config.line, width, height)
         self._gate = MotionGate(config.full_scan_s, _polygons(config.mask, GATE_W, GATE_H))
         self._zone_mask = _polygons(tuple(zone.polygon for zone in config.zone), width, height)
-        self._background: BackgroundModel | None = None
+        self._background = None
         if self._needs_background:
             watch = _polygons(tuple(zone.polygon for zone in config.zone), *self._small)
             self._background = BackgroundModel(_polygons(config.mask, *self._small), watch)
