@@ -1,0 +1,215 @@
+"""compose.yaml, the image recipes, the gateway's unit and their configuration agree with each other and with the code.
+
+No container engine is needed: what they name exists, what they mount is made, and the configuration is read by the very
+loaders that will read it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from citybrain_cli.main import main
+from citybrain_cli.up import broker
+from cloud import config as core_config
+from cloud.ingest import config as worker_config
+from cloud.ingest import worker
+from edge import config as edge_config
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+JOBS = {"migrate", "enrol"}
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deploy") / "secrets"
+    subprocess.run([DEPLOY / "make_secrets.sh", "-o", folder, "gw-demo-01:5", "gw-b:63"], check=True)
+    return folder
+
+
+def test_every_secret_is_made(secrets: Path) -> None:
+    for name, entry in COMPOSE["secrets"].items():
+        file = secrets / Path(entry["file"]).relative_to("deploy/secrets")
+        assert file.stat().st_size > 0, name
+        assert file.stat().st_mode & 0o444 == 0o444, f"{name}: a container's account could not read it"
+    assert secrets.stat().st_mode & 0o077 == 0
+    assert (secrets / "ca.key").stat().st_mode & 0o077 == 0
+
+
+def test_making_secrets_again_keeps_them(secrets: Path) -> None:
+    before = {file.name: file.read_bytes() for file in secrets.iterdir()}
+    subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets, "gw-b:63"], check=True)
+    assert {file.name: file.read_bytes() for file in secrets.iterdir()} == before
+
+
+@pytest.mark.parametrize("wrong", ["gw-b:62", "gw_c:1", "gw-c:64", "gw-c", "gw-c:x", ":5", "Gw:1"])
+def test_making_secrets_refuses(secrets: Path, wrong: str) -> None:
+    done = subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets, wrong], capture_output=True, check=False)
+    assert done.returncode != 0
+    assert wrong.partition(":")[0].encode() in done.stderr
+
+
+def test_broker_rights_are_those_of_the_embedded_broker(secrets: Path) -> None:
+    text = (secrets / "nats_users.conf").read_text()
+    for gateway, shard in (("gw-demo-01", 5), ("gw-b", 63)):
+        password = (secrets / f"mqtt_{gateway}").read_text()
+        assert len(password) == 48
+        written = next(line for line in text.splitlines() if f'"{gateway}"' in line)
+        assert written.split() == broker.user(gateway, password, shard).replace("user: gw", 'user: "gw').split()
+
+
+def test_compose_names_only_what_is_there() -> None:
+    for name, service in SERVICES.items():
+        assert "image" in service, name
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file()
+        for secret in service.get("secrets", []):
+            assert (secret["source"] if isinstance(secret, dict) else secret) in COMPOSE["secrets"], name
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (ROOT / source).is_file(), f"{name}: {source}"
+            else:
+                assert source in COMPOSE["volumes"], f"{name}: {source}"
+        for network in service["networks"]:
+            assert network in COMPOSE["networks"], name
+        for other, wait in service.get("depends_on", {}).items():
+            needs_health = wait["condition"] == "service_healthy"
+            assert (other in JOBS) is (wait["condition"] == "service_completed_successfully"), f"{name}: {other}"
+            assert not needs_health or "healthcheck" in SERVICES[other]
+
+
+def test_every_lasting_service_has_a_health_check_and_comes_back() -> None:
+    for name, service in SERVICES.items():
+        if name in JOBS:
+            assert service["restart"] == "no"
+            continue
+        assert service["restart"] == "unless-stopped", name
+        if name == "agent":  # its image brings one
+            assert "HEALTHCHECK" in (ROOT / "edge.Dockerfile").read_text()
+        else:
+            assert "test" in service["healthcheck"], name
+
+
+def test_own_containers_are_closed_boxes() -> None:
+    for name in ("worker", "console", "migrate", "enrol", "agent", "broker"):
+        service = SERVICES[name]
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+    assert COMPOSE["networks"]["core"]["internal"] is True
+    assert "field" not in SERVICES["db"]["networks"]
+    assert "core" not in SERVICES["agent"]["networks"]
+    assert SERVICES["console"]["ports"] == ["127.0.0.1:8600:8600"], "no TLS of its own: this machine only"
+
+
+def test_mounted_configuration_is_read_by_its_reader() -> None:
+    agent = edge_config.load(DEPLOY / "agent.toml")
+    enrol = SERVICES["enrol"]["command"]
+    assert enrol[enrol.index("--shard") - 1] == agent.gateway.id
+    assert enrol[enrol.index("--shard") + 1] == str(agent.gateway.shard)
+    assert COMPOSE["secrets"]["mqtt_gateway"]["file"].endswith(f"mqtt_{agent.gateway.id}")
+    loaded = worker_config.load(DEPLOY / "worker.toml")
+    assert loaded.broker.url == agent.mqtt.url == "mqtts://broker:8883"
+    assert loaded.scenario == agent.scenario, "both ends run the same scenarios"
+    core = core_config.load(DEPLOY / "core.toml")
+    assert core.dsn == loaded.dsn == SERVICES["migrate"]["command"][-1] == enrol[3]
+    for path in (agent.mqtt.password_file, agent.mqtt.ca_file, loaded.broker.password_file, loaded.broker.ca_file):
+        assert Path(path).name in COMPOSE["secrets"], path
+
+
+def test_worker_health_looks_at_the_workers_own_locks() -> None:
+    assert f"classid = {worker._LOCK_SPACE}" in SERVICES["worker"]["healthcheck"]["test"][-1]
+
+
+def test_mount_targets_are_what_the_commands_read() -> None:
+    for name, file in (("worker", "worker.toml"), ("console", "core.toml")):
+        assert SERVICES[name]["command"][-1] == f"/etc/citybrain/{file}"
+        assert f"./deploy/{file}:/etc/citybrain/{file}:ro" in SERVICES[name]["volumes"]
+    assert "./deploy/agent.toml:/etc/citybrain/agent.toml:ro" in SERVICES["agent"]["volumes"]
+    assert '"/etc/citybrain/agent.toml"]' in (ROOT / "edge.Dockerfile").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("path", ["deploy/agent.toml", "deploy/gateway/agent.toml"])
+def test_sample_configuration_passes_the_installers_check(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edge", "check", str(ROOT / path)]) == 0
+    assert "good" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["edge.Dockerfile", "cloud.Dockerfile"])
+def test_image_recipe(name: str) -> None:
+    text = re.sub(r"\\\n", " ", (ROOT / name).read_text(encoding="utf-8"))
+    lines = [line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    last_stage = max(i for i, line in enumerate(lines) if line[0] == "FROM")
+    users = [rest for word, rest in lines[last_stage:] if word == "USER"]
+    assert users == ["citybrain"], "it must not run as root"
+    sent = _sent_to_a_build()
+    for word, rest in lines:
+        assert word in {"ARG", "FROM", "ENV", "RUN", "COPY", "WORKDIR", "LABEL", "USER", "VOLUME", "STOPSIGNAL",
+                        "HEALTHCHECK", "ENTRYPOINT", "CMD"}  # fmt: skip
+        if word in {"CMD", "ENTRYPOINT"}:
+            assert rest.startswith("["), "a shell in between would swallow SIGTERM"
+        if word == "RUN" and "install" in rest:
+            assert "--require-hashes" in rest or "--no-deps ." in rest
+        if word == "COPY" and "--from" not in rest and rest != ". .":
+            source = rest.split()[0].replace("${EXTRA}", "vision")
+            assert (ROOT / source).is_file()
+            assert source in sent
+    for needed in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "deploy/trim.sh", "edge/agent.py"):
+        assert needed in sent
+    assert not [path for path in sent if path.startswith(("var/", ".venv/", "deploy/secrets", ".git/"))]
+
+
+def _sent_to_a_build() -> set[str]:
+    """Files that .dockerignore lets through (its patterns here: ``*``, ``!path``, ``!path/*.ext``, ``**/name``)."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert lines[0] == "*"
+    sent: set[str] = set()
+    for line in lines[1:]:
+        if not line.startswith("!"):
+            continue
+        for found in ROOT.glob(line[1:]):
+            files = found.rglob("*") if found.is_dir() else [found]
+            sent |= {file.relative_to(ROOT).as_posix() for file in files if file.is_file()}
+    return {path for path in sent if not path.endswith(".pyc")}
+
+
+def test_unit_starts_the_agent_in_a_sandbox() -> None:
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "gateway" / "citybrain-agent.service")
+    service = unit["Service"]
+    assert service["User"] == "citybrain"
+    assert service["ExecStart"].endswith("edge run /etc/citybrain/agent.toml")
+    config = edge_config.load(DEPLOY / "gateway" / "agent.toml")
+    assert config.mqtt.password_file == "/run/credentials/citybrain-agent.service/mqtt"
+    assert service["LoadCredential"].startswith("mqtt:")
+    assert config.gateway.state_dir == f"/var/lib/{service['StateDirectory']}"
+    wanted = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "DevicePolicy": "closed",
+              "CapabilityBoundingSet": "", "PrivateTmp": "yes"}  # fmt: skip
+    assert {key: service[key] for key in wanted} == wanted
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_unit_in_systemds_own_eyes(tmp_path: Path) -> None:
+    """Known keys only, and an exposure of 3.0 at most (0 closed, 10 open)."""
+    unit = tmp_path / "citybrain-agent.service"
+    text = (DEPLOY / "gateway" / "citybrain-agent.service").read_text()
+    unit.write_text(text.replace("/opt/citybrain/bin/citybrain", "/bin/true"))
+    checked = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert unit.name not in checked.stderr, checked.stderr
+    secured = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=30", "--no-pager", unit],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert secured.returncode == 0, secured.stdout[-400:] + secured.stderr
