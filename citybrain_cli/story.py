@@ -42,7 +42,8 @@ from scenarios.packs import load, roles_for
 
 GATEWAY, SHARD = "gw-story", 9
 PLACE = (117.30, 31.80)
-_FLUSH_S = 2.0  # an HJ 212 station repeats what is not acknowledged within 10 s
+_FLUSH_S = 5.0  # an HJ 212 station repeats what is not acknowledged within 10 s
+_POLLS = 1200  # a long story is polled about this often, between once a second and once in ten
 _ANALYSE_FPS = 1.0
 
 
@@ -67,12 +68,13 @@ def device_types(scene: Scene) -> dict[str, str]:
 
 def agent_config(scene: Scene, pack_id: str, folder: Path) -> EdgeConfig:
     """What an installer would have written for these devices. Cameras become recordings in ``folder``."""
+    poll_s = min(10.0, max(1.0, (scene.duration_s or 0) / _POLLS))
     return EdgeConfig(
         gateway=GatewayConfig(id=GATEWAY, shard=SHARD, location=PLACE, status_listen=""),
         mqtt=MqttConfig(url="mqtt://127.0.0.1:1883"),
         outbox=OutboxConfig(flush_s=_FLUSH_S),
         connector=tuple(
-            _connector(bus.id, bus.kind, [d for d in scene.device if d.bus == bus.id])
+            _connector(bus.id, bus.kind, [d for d in scene.device if d.bus == bus.id], poll_s)
             for bus in scene.bus
             if bus.kind != "camera"
         ),
@@ -82,14 +84,14 @@ def agent_config(scene: Scene, pack_id: str, folder: Path) -> EdgeConfig:
     )
 
 
-def _connector(bus: str, kind: str, devices: list[Device]) -> ConnectorConfig:
+def _connector(bus: str, kind: str, devices: list[Device], poll_s: float) -> ConnectorConfig:
     if kind == "hj212-client":
         stations = tuple(Hj212Device(id=d.id, type=d.type, mn=str(d.mn)) for d in devices)
         return Hj212ServerConfig(id=bus, listen="127.0.0.1:0", device=stations)
     if kind == "dlt645":
         meters = tuple(Dlt645Device(id=d.id, type=d.type, address=str(d.address)) for d in devices)
         return Dlt645Config(id=bus, port=bus, device=meters)
-    units = tuple(ModbusDevice(id=d.id, type=d.type, unit=int(d.address or 1)) for d in devices)
+    units = tuple(ModbusDevice(id=d.id, type=d.type, unit=int(d.address or 1), poll_s=poll_s) for d in devices)
     if kind == "modbus-tcp":
         return ModbusTcpConfig(id=bus, address="127.0.0.1:1", device=units)
     return ModbusRtuConfig(id=bus, port=bus, device=units)
