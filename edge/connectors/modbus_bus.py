@@ -18,7 +18,7 @@ from edge.connectors.health import LOST_AFTER, Health, reject
 from edge.connectors.line import Line, Timetable
 from protocols.core.endpoint import Role
 from protocols.core.errors import LinkDown, RemoteProtocolError, TransportError
-from protocols.core.model import Sweep
+from protocols.core.model import Quality, Sweep
 from protocols.devices import DeviceType, load
 from protocols.modbus import points
 from protocols.modbus.endpoint import ModbusEndpoint
@@ -154,12 +154,11 @@ class ModbusBus:
                     self._tell_exception(unit, reply, block, sink)
                 continue
             words = reply.bits if block.function in (READ_COILS, READ_INPUTS) else reply.registers
-            grid = np.asarray(words, dtype=np.uint16)
             for point in block.points:
-                value, quality = points.decode(grid[block.words_of(point)], point)
+                value = points.decode_one(words[block.words_of(point)], point)
                 names.append(point.name)
-                values.append(float(value))
-                qualities.append(int(quality))
+                values.append(value)
+                qualities.append(Quality.MISSING if math.isnan(value) else Quality.GOOD)
         now_ms = self._clock.now_ms()
         if names:
             sink.sweep(

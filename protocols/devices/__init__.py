@@ -6,7 +6,6 @@ same file. Wrong files are refused with file and key: a typing error must not be
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
 
 Kind = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bool"]
@@ -103,12 +103,7 @@ def _root() -> Traversable:
 
 def parse(text: str, *, type_id: str, where: str) -> DeviceType:
     """One type from its TOML text. ``where`` names the file in errors."""
-    try:
-        file = msgspec.convert(tomllib.loads(text), _File)
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
+    file = tomlfile.decode(text, _File, where)
     found = msgspec.structs.replace(file.device, points=file.point)
     _check(found, type_id=type_id, where=where)
     return found

@@ -287,7 +287,9 @@ class TcpScanner:
             return 0
         if function & 0x80:
             return 1 if length == 2 else 0
-        return 1 if function in (1, 2, 3, 4) and self._side == "reply" and length == count + 2 else 0
+        # Seen from the side, six bytes are a read request (its address may look like a byte count).
+        reply = self._side == "reply" or length != 6
+        return 1 if function in (1, 2, 3, 4) and reply and length == count + 2 else 0
 
 
 class AsciiScanner:

@@ -1,11 +1,14 @@
 """Registers to values and back: kinds, the four byte orders in use, factor, offset, values that mean "none".
 
-Vectorised over the leading axes: a stack of register images decodes in one go. The same table serves the simulator,
-so what one side writes the other reads.
+``decode`` takes stacks of register images (captures, replays), ``decode_one`` a single answer, as a poll brings it: for
+three registers NumPy would cost fifty times as much. The same table serves the simulator, so what one side writes the
+other reads.
 """
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +22,17 @@ _DTYPES: dict[str, str] = {
     "u16": ">u2", "i16": ">i2", "u32": ">u4", "i32": ">i4", "u64": ">u8", "i64": ">i8", "f32": ">f4", "f64": ">f8",
     "bool": ">u2",
 }  # fmt: skip
+_STRUCTS: dict[str, struct.Struct] = {
+    kind: struct.Struct(f">{code}")
+    for kind, code in (
+        ("u16", "H"), ("i16", "h"), ("u32", "I"), ("i32", "i"), ("u64", "Q"), ("i64", "q"), ("f32", "f"), ("f64", "d"),
+        ("bool", "H"),
+    )
+}  # fmt: skip
+#: Register orders: registers reversed?, bytes within a register swapped?
+_REVERSED = ("CDAB", "DCBA")
+_SWAPPED = ("BADC", "DCBA")
+_MOST_F32 = 3.4e38
 
 Words = NDArray[np.uint16]
 
@@ -26,9 +40,9 @@ Words = NDArray[np.uint16]
 def raw(words: Sequence[int] | Words, kind: str, order: str = "ABCD") -> NDArray[np.generic]:
     """The plain number in registers. ``words`` has shape (..., width); the result (...), in the kind's own type."""
     grid = np.asarray(words, dtype=np.uint16)
-    if order in ("CDAB", "DCBA"):
+    if order in _REVERSED:
         grid = grid[..., ::-1]
-    data = np.ascontiguousarray(grid.astype(">u2" if order in ("ABCD", "CDAB") else "<u2"))
+    data = np.ascontiguousarray(grid.astype("<u2" if order in _SWAPPED else ">u2"))
     out: NDArray[np.generic] = data.view(_DTYPES[kind])[..., 0]
     return out
 
@@ -50,27 +64,47 @@ def decode(words: Sequence[int] | Words, point: Point) -> tuple[Float64s, UInt8s
     return values, np.where(missing, np.uint8(Quality.MISSING), np.uint8(Quality.GOOD))
 
 
+def decode_one(words: Sequence[int], point: Point) -> float:
+    """One value from its registers (or bit); NaN where there is none."""
+    binding = _binding(point)
+    if binding.kind == "bool":
+        return float(words[0] != 0)
+    data = _bytes(words, binding.order)
+    if binding.invalid and int.from_bytes(data, "big") in binding.invalid:
+        return math.nan
+    number = float(_STRUCTS[binding.kind].unpack(data)[0])
+    if not math.isfinite(number):
+        return math.nan
+    return round(number * binding.factor + binding.offset, point.decimals)
+
+
 def encode(value: float, point: Point) -> tuple[int, ...]:
     """The registers (or the bit) that say ``value``. NaN becomes the first invalid pattern; integers saturate, as the
     electronics do. Raises LocalProtocolError if a missing value cannot be said."""
     binding = _binding(point)
     if binding.kind == "bool":
         return (int(bool(value)),)
-    dtype = np.dtype(_DTYPES[binding.kind])
+    layout = _STRUCTS[binding.kind]
+    if math.isinf(value) or (binding.kind == "f32" and abs(value) > _MOST_F32 * abs(binding.factor)):
+        raise LocalProtocolError(f"Modbus point {point.name} cannot say {value}", reason="range")
     if binding.kind in ("f32", "f64"):
-        data = np.array([(value - binding.offset) / binding.factor], dtype=dtype)
-    elif np.isnan(value):
+        data = layout.pack((value - binding.offset) / binding.factor)
+    elif math.isnan(value):
         if not binding.invalid:
             raise LocalProtocolError(f"Modbus point {point.name} has no pattern for a missing value", reason="range")
-        data = np.array([binding.invalid[0]], dtype=f">u{dtype.itemsize}")
+        data = binding.invalid[0].to_bytes(layout.size, "big")
     else:
-        limits = np.iinfo(dtype)
-        scaled = round((value - binding.offset) / binding.factor)
-        data = np.array([min(max(scaled, int(limits.min)), int(limits.max))], dtype=dtype)
-    words = data.view(">u2" if binding.order in ("ABCD", "CDAB") else "<u2")
-    if binding.order in ("CDAB", "DCBA"):
-        words = words[::-1]
-    return tuple(int(word) for word in words)
+        bits = 8 * layout.size
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if binding.kind[0] == "i" else (0, (1 << bits) - 1)
+        data = layout.pack(min(max(round((value - binding.offset) / binding.factor), low), high))
+    endian = "<" if binding.order in _SWAPPED else ">"
+    words: tuple[int, ...] = struct.unpack(f"{endian}{layout.size // 2}H", data)
+    return words[::-1] if binding.order in _REVERSED else words
+
+
+def _bytes(words: Sequence[int], order: str) -> bytes:
+    endian = "<" if order in _SWAPPED else ">"
+    return struct.pack(f"{endian}{len(words)}H", *(reversed(words) if order in _REVERSED else words))
 
 
 def _binding(point: Point) -> ModbusPoint:

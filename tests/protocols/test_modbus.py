@@ -81,6 +81,23 @@ def test_floats_come_back(kind: str, order: str, number: float) -> None:
     assert float(value) == round(number, 3)
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"]),
+    order=st.sampled_from(ORDERS),
+    data=st.data(),
+)
+def test_one_and_many_decode_alike(kind: str, order: str, data: st.DataObject) -> None:
+    width = KIND_WIDTH[kind]
+    words = tuple(data.draw(st.lists(st.integers(0, 0xFFFF), min_size=width, max_size=width)))
+    invalid = tuple(data.draw(st.lists(st.sampled_from([0, 1, 0x7FFF, 0xFFFF]), max_size=2)))
+    binding = point(kind, order=order, factor=0.1, offset=1.5, invalid=invalid)
+    many, quality = points.decode(words, binding)
+    one = points.decode_one(words, binding)
+    assert math.isnan(one) == math.isnan(float(many)) == (quality == Quality.MISSING)
+    assert math.isnan(one) or one == pytest.approx(float(many), rel=1e-12)
+
+
 def test_factor_and_offset_round_to_the_resolution() -> None:
     temperature = point("i16", decimals=1, factor=0.1, offset=-40.0)
     assert float(points.decode((273,), temperature)[0]) == -12.7
@@ -112,6 +129,9 @@ def test_electronics_saturate() -> None:
     assert points.encode(7_000.0, point("u16", factor=0.1)) == (0xFFFF,)
     assert points.encode(-1.0, point("u16")) == (0,)
     assert points.encode(-4e9, point("i32")) == (0x8000, 0)
+    for kind, value in (("f32", 1e39), ("u16", math.inf), ("f64", -math.inf)):
+        with pytest.raises(LocalProtocolError):
+            points.encode(value, point(kind))
 
 
 # -- plan
