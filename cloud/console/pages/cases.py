@@ -198,6 +198,7 @@ def _detail(tab: Tab, found: CaseDetail, actions: list[Action]) -> None:
                     "start": marks.ms(case.opened_at),
                     "due": marks.ms(due),
                     "done": marks.ms(done),
+                    "void": words("cases.no_clock") if done is None and case.state in cases.DONE else "",
                     "kept": words("cases.in_time"),
                     "late": words("cases.late"),
                 }
@@ -276,7 +277,7 @@ def _ask(tab: Tab, case: Case, action: Action) -> None:
         words("cases.ask_hint", to=words.case_state(case.flow, action.to_state)),
         answered,
         name=action.id,
-        field=words("cases.reason"),
+        field=words("cases.reason" if action.reason else "cases.remark"),
         reason=action.reason,
         confirm=label,
     )

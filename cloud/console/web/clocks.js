@@ -8,6 +8,7 @@ export default {
     view(c) {
       this.t;
       const cb = window.cb, now = c.done ?? cb.now(), share = cb.share(c.start, c.due, now), left = c.due - now;
+      if (c.void) return { cls: "done", text: c.void, share: 0 };
       if (c.done) return { cls: "done", text: left >= 0 ? c.kept : c.late, share };
       if (this.paused) return { cls: "paused", text: this.paused, share };
       return { cls: cb.step(share), text: (left < 0 ? "−" : "") + cb.clock(left), share };
