@@ -54,12 +54,14 @@ def camera(**table: Any) -> CameraConfig:
 class Play:
     """A drawn lane before a background-only pipeline; ``at`` times are seconds of the scene."""
 
-    def __init__(self, fps: float, *, actor: Any = (), effect: Any = (), **config: Any) -> None:
+    def __init__(
+        self, fps: float, *, actor: Any = (), effect: Any = (), models: Path | None = None, **config: Any
+    ) -> None:
         self.model = CameraModel.from_table({"id": "lane-cam-1", "fps": 5, "actor": actor, "effect": effect})
         self.scene = LaneScene(self.model)
         self.fps = fps
         self.config = camera(analyse_fps=fps, zone=[self.scene.ground().as_config()], **config)
-        self.pipeline = CameraPipeline(self.config)
+        self.pipeline = CameraPipeline(self.config, models)
         self.facts: list[Fact] = []
 
     def run(self, until_s: float, start_s: float = 0.0) -> Play:
