@@ -91,8 +91,9 @@ def _pip(python: Path) -> list[str]:
         return [str(python), "-m", "pip"]
     if subprocess.run([str(python), "-m", "ensurepip", "-q"], check=False, capture_output=True).returncode == 0:
         return [str(python), "-m", "pip"]
-    wheel = _fetch_pip()
-    subprocess.run([str(python), f"{wheel}/pip", "install", "-q", "--no-index", str(wheel)], check=True)
+    with tempfile.TemporaryDirectory(prefix="citybrain-") as folder:
+        wheel = _fetch_pip(Path(folder))
+        subprocess.run([str(python), f"{wheel}/pip", "install", "-q", "--no-index", str(wheel)], check=True)
     return [str(python), "-m", "pip"]
 
 
@@ -113,14 +114,16 @@ def _index() -> str:
     return "https://pypi.org/simple"
 
 
-def _fetch_pip() -> Path:
+def _fetch_pip(folder: Path) -> Path:
     page_url = f"{_index().rstrip('/')}/pip/"
     if not page_url.startswith("https://") and "://127.0.0.1" not in page_url:
         raise RuntimeError("this Python has no pip and the configured index is not https; install python3-venv")
     try:
         with urllib.request.urlopen(page_url, timeout=60) as response:  # noqa: S310 - https checked above
             page = response.read().decode()
-        links = re.findall(r'href="([^"#]+/pip-(\d+)\.(\d+)(?:\.(\d+))?-py3-none-any\.whl)#sha256=([0-9a-f]{64})', page)
+        links = re.findall(
+            r'href="((?:[^"#]*/)?pip-(\d+)\.(\d+)(?:\.(\d+))?-py3-none-any\.whl)#sha256=([0-9a-f]{64})', page
+        )
         if not links:
             raise RuntimeError("the index offers no pip wheel")
         link, *_, sha256 = max(links, key=lambda hit: tuple(int(n or 0) for n in hit[1:4]))
@@ -133,7 +136,7 @@ def _fetch_pip() -> Path:
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise RuntimeError("the fetched pip does not match its checksum")
-    wheel = Path(tempfile.mkdtemp(prefix="citybrain-")) / str(link).rsplit("/", 1)[1]
+    wheel = folder / str(link).rpartition("/")[2]
     wheel.write_bytes(data)
     return wheel
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edge.agent import assemble, run_parts
-from edge.config import EdgeConfig, GatewayConfig, MqttConfig, OutboxConfig, Place
+from edge.config import EdgeConfig, GatewayConfig, MqttConfig, OutboxConfig, Place, ReportRule
 from edge.connectors.config import (
     ConnectorConfig,
     Dlt645Config,
@@ -66,7 +66,7 @@ def device_types(scene: Scene) -> dict[str, str]:
     return {d.id: d.type for d in scene.device} | {str(c["id"]): "camera" for c in scene.camera}
 
 
-def agent_config(scene: Scene, pack_id: str, folder: Path) -> EdgeConfig:
+def agent_config(scene: Scene, pack_id: str, folder: Path, report: tuple[ReportRule, ...] = ()) -> EdgeConfig:
     """What an installer would have written for these devices. Cameras become recordings in ``folder``."""
     poll_s = min(10.0, max(1.0, (scene.duration_s or 0) / _POLLS))
     return EdgeConfig(
@@ -80,6 +80,7 @@ def agent_config(scene: Scene, pack_id: str, folder: Path) -> EdgeConfig:
         ),
         camera=tuple(_camera(table, scene, folder) for table in scene.camera),
         scenario=(binding(scene, pack_id),),
+        report=report,
         place=tuple(Place(device, *PLACE) for device in device_types(scene)),
     )
 
@@ -115,13 +116,20 @@ def _camera(table: dict[str, object], scene: Scene, folder: Path) -> CameraConfi
     )
 
 
-def play(path: Path, folder: Path, *, pack_id: str | None = None, streams: Path | None = None) -> Played:
+def play(
+    path: Path,
+    folder: Path,
+    *,
+    pack_id: str | None = None,
+    streams: Path | None = None,
+    report: tuple[ReportRule, ...] = (),
+) -> Played:
     """Play the story at ``path`` (below ``packs/<pack>/stories``), leaving the outbox in ``folder``."""
     scene = load_scene(path)
     pack = pack_id or "/".join(path.resolve().parts[-4:-2])
     if scene.start_ms is None or scene.duration_s is None:
         raise ConfigError(f"{path}: a story needs start and duration_s")
-    config = agent_config(scene, pack, folder)
+    config = agent_config(scene, pack, folder, report)
     counters = run_virtual(_run(scene, config, folder, streams), scene.start_ms)
     outbox = folder / config.gateway.state_dir / "outbox.db"
     return Played(scene, pack, outbox, device_types(scene), tuple(events_in(outbox)), counters)
