@@ -7,6 +7,7 @@ touches a socket, a clock or a disk.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -25,6 +26,7 @@ MAX_BATCH_BYTES = 1 << 20  # what a gateway may send in one message; brokers are
 MAX_BODY_BYTES = 16 << 20  # after decompression
 _ZSTD_FROM_BYTES = 96  # below this a zstd frame only adds bytes
 
+_MOST = 1e308  # compared, not converted: an integer of JSON may have thousands of digits
 _STATES: tuple[Literal["", "raise", "update", "clear"], ...] = ("", "raise", "update", "clear")
 _QUALITIES: tuple[Literal["good", "suspect", "manual"], ...] = ("good", "suspect", "manual")
 
@@ -134,6 +136,11 @@ def _ref_from_pb(ref: pb.EvidenceRef) -> EvidenceRef:
     return EvidenceRef(ref.sha256.hex(), cast(Literal["still", "clip"], ref.kind), ref.masked, ref.mime)
 
 
+def _finite(values: Mapping[str, object]) -> dict[str, object]:
+    """JSON has no NaN and no infinity; an alarm must not be refused because one of its figures is none."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
 def _event_to_pb(event: Event) -> pb.Event:
     lon, lat = event.location or (0.0, 0.0)
     return pb.Event(
@@ -146,7 +153,9 @@ def _event_to_pb(event: Event) -> pb.Event:
         level=LEVEL_RANK[event.level],
         state=_STATES.index(event.state),
         key=event.key,
-        values_json=json.dumps(dict(event.values), ensure_ascii=False, separators=(",", ":")) if event.values else "",
+        values_json=json.dumps(_finite(event.values), ensure_ascii=False, separators=(",", ":"))
+        if event.values
+        else "",
         quality=_QUALITIES.index(event.quality),
         lon=lon,
         lat=lat,
@@ -164,11 +173,13 @@ def _event_from_pb(event: pb.Event) -> Event:
         raise ContractError(f"event {event.id}: an alarm without a key", reason="event")
     try:
         values = json.loads(event.values_json) if event.values_json else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"event {event.id}: values are not JSON", reason="event") from error
-    if not isinstance(values, dict):
-        raise ContractError(f"event {event.id}: values are not an object", reason="event")
+    if not isinstance(values, dict) or not all(_plain(value) for value in values.values()):
+        raise ContractError(f"event {event.id}: values are not one flat object", reason="event")
     placed = bool(event.lon or event.lat)
+    if placed and not (-180 <= event.lon <= 180 and -90 <= event.lat <= 90):
+        raise ContractError(f"event {event.id}: a place that is not on Earth", reason="event")
     return Event(
         id=event.id,
         type=event.type,
@@ -185,6 +196,13 @@ def _event_from_pb(event: pb.Event) -> Event:
         evidence=tuple(_ref_from_pb(ref) for ref in event.evidence),
         drill=event.drill,
     )
+
+
+def _plain(value: object) -> bool:
+    """Text, a truth value, nothing, or a number that a double can hold."""
+    if isinstance(value, int | float):
+        return abs(value) <= _MOST
+    return value is None or isinstance(value, str)
 
 
 def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
@@ -260,24 +278,32 @@ def declarations_of(envelope: Envelope) -> tuple[Declaration, ...]:
     return tuple(found)
 
 
-def decode(envelope: Envelope, known: Mapping[int, SeriesCode]) -> Batch:
-    """The whole batch. ``known``: aliases declared before; this batch's own declarations are added to it.
+def refuse_newer(envelope: Envelope) -> None:
+    """Raises ContractError ``newer_version``: nothing in such a batch may be believed to mean what it used to."""
+    if envelope.version > WIRE_VERSION:
+        raise ContractError(f"wire version {envelope.version}; this core speaks {WIRE_VERSION}", reason="newer_version")
+
+
+def decode(envelope: Envelope, known: Mapping[int, SeriesCode], *, left_out: set[int] | None = None) -> Batch:
+    """The whole batch. ``known``: aliases declared before; this batch's own declarations are added to it. With
+    ``left_out``, ``known`` alone counts, and readings of other series are left out and named there.
 
     Raises ContractError: ``newer_version``, ``zstd``, ``event``, ``evidence``, ``declaration`` and those of
     :func:`~protocols.uplink.columns.decode_blocks`.
     """
     message = envelope.message
-    if envelope.version > WIRE_VERSION:
-        raise ContractError(f"wire version {envelope.version}; this core speaks {WIRE_VERSION}", reason="newer_version")
+    refuse_newer(envelope)
     declarations = declarations_of(envelope)
-    codes: Mapping[int, SeriesCode] = {**known, **{d.alias: d.code for d in declarations}} if declarations else known
+    codes = known
+    if declarations and left_out is None:
+        codes = {**known, **{d.alias: d.code for d in declarations}}
     body = message.readings
     if message.readings_zstd:
         body = _decompress(message.readings_zstd)
     return Batch(
         epoch=envelope.epoch,
         seq=envelope.seq,
-        readings=decode_blocks(body, codes, envelope.epoch * 1000),
+        readings=decode_blocks(body, codes, envelope.epoch * 1000, left_out=left_out),
         declarations=declarations,
         events=tuple(_event_from_pb(e) for e in message.events),
         devices=tuple(DeviceState(d.device, d.online, d.at_ms, d.detail) for d in message.devices),

@@ -157,8 +157,11 @@ def _carry_forward(
         matrix[row] = np.where(last > 0, matrix[row][np.maximum(last - 1, 0)], references[row])
 
 
-def decode_blocks(body: bytes, codes: Mapping[int, SeriesCode], origin_ms: int) -> Readings:
-    """The block body back to readings.
+def decode_blocks(
+    body: bytes, codes: Mapping[int, SeriesCode], origin_ms: int, *, left_out: set[int] | None = None
+) -> Readings:
+    """The block body back to readings. With ``left_out``, readings of series that ``codes`` does not have are left out
+    and named there, so that one wrong series does not take the others with it.
 
     Raises ContractError: ``truncated``, ``number_too_long``, ``undeclared_series``, ``too_many_readings``,
     ``malformed``.
@@ -196,7 +199,7 @@ def decode_blocks(body: bytes, codes: Mapping[int, SeriesCode], origin_ms: int) 
         steps = varint.unzigzag(take(rows))
         if rows > 2:
             steps[1:] = np.cumsum(steps[1:])
-        steps[0] += previous_ms
+        steps[:1] += np.int64(previous_ms)
         times = np.cumsum(steps)
         previous_ms = int(times[0])
         if flags & _LAG_EACH:
@@ -210,22 +213,33 @@ def decode_blocks(body: bytes, codes: Mapping[int, SeriesCode], origin_ms: int) 
             counts = grade_runs[:, 0]
             if not len(counts) or int(counts.max()) > cells or int(counts.sum()) != series * rows:
                 raise ContractError("quality does not cover the block", reason="malformed")
+            if int(grade_runs[:, 1].max()) > max(Quality):
+                raise ContractError("a quality that does not exist", reason="malformed")
             quality = np.repeat(grade_runs[:, 1].astype(np.uint8), counts.astype(np.int64))
         else:
             quality = np.zeros(series * rows, dtype=np.uint8)
 
         matrix = varint.unzigzag(take(series * rows)).reshape(series, rows).copy()
         float_rows: list[int] = []
+        unknown: list[int] = []
         for row, name in enumerate(names.tolist()):
             code = codes.get(name)
             if code is None:
-                raise ContractError(f"series {name} was never declared", reason="undeclared_series")
-            matrix[row, 0] += code.reference
+                if left_out is None:
+                    raise ContractError(f"series {name} was never declared", reason="undeclared_series")
+                left_out.add(name)
+                unknown.append(row)
+                continue
+            matrix[row, :1] += np.int64(code.reference)  # a slice: numbers of arrays wrap without a warning
             if code.decimals == FLOAT_BITS:
                 float_rows.append(row)
         np.cumsum(matrix, axis=1, out=matrix)
         for row in float_rows:
             matrix[row] = _fold_float_bits(matrix[row])
+        if unknown:
+            names, matrix = np.delete(names, unknown), np.delete(matrix, unknown, axis=0)
+            quality = np.delete(quality.reshape(series, rows), unknown, axis=0).ravel()
+            series -= len(unknown)
         parts.append(
             Readings(
                 np.repeat(names.astype(np.int32), rows),
