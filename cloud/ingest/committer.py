@@ -225,22 +225,27 @@ class Committer:
             self.counts["out_of_turn"] += 1
             return
         try:
+            wire.refuse_newer(envelope)
             if envelope.message.declare:
                 with conn.transaction():
                     self._registry.declare(conn, gateway, envelope.epoch, wire.declarations_of(envelope))
             table = self._registry.aliases(conn, gateway.gateway_id, envelope.epoch)
-            batch = wire.decode(envelope, table.codes)
-            _check_times(batch)
+            left_out: set[int] = set()
+            batch = wire.decode(envelope, table.codes, left_out=left_out)
+            _check_limits(batch)
             if batch.evidence:
                 with conn.transaction():
                     evidence.take(conn, batch.evidence)
-            for state in batch.devices:
-                self._device_state(conn, gateway, state, group)
+            strangers = [state.device for state in batch.devices if not self._device_state(conn, gateway, state, group)]
         except ContractError as error:
             self._registry.forget()
             self._dead_letter(conn, message, topic, envelope, error)
             change.rejected.append((envelope.seq, error.reason))
         else:
+            refusal = _in_part(left_out, strangers, table)
+            if refusal is not None:
+                self._dead_letter(conn, message, topic, envelope, refusal)
+                change.rejected.append((envelope.seq, refusal.reason))
             self._collect(batch, gateway, table, group, change)
         change.seq = envelope.seq
         change.batches += 1
@@ -256,16 +261,17 @@ class Committer:
     ) -> None:
         readings = batch.readings
         if len(readings):
-            decimals = table.decimals[readings.alias]
+            place = table.places(readings.alias)
+            decimals = table.decimals[place]
             value = readings.integer / np.power(10.0, np.where(decimals == FLOAT_BITS, 0, decimals))
             as_bits = decimals == FLOAT_BITS
             if as_bits.any():
                 value[as_bits] = readings.integer[as_bits].view(np.float64)
             value[readings.quality == Quality.MISSING] = np.nan
-            rows = Rows(table.series_id[readings.alias], readings.ts_ms, value, readings.lag_ms, readings.quality)
+            rows = Rows(table.series_id[place], readings.ts_ms, value, readings.lag_ms, readings.quality)
             group.rows.setdefault(gateway.shard, []).append(rows)
             change.digest = add(
-                change.digest, digest(table.hashes[readings.alias], readings.ts_ms, readings.integer, readings.quality)
+                change.digest, digest(table.hashes[place], readings.ts_ms, readings.integer, readings.quality)
             )
             change.readings += len(readings)
             group.latency.append((gateway.gateway_id, "sensor_to_commit", readings.ts_ms))
@@ -300,14 +306,17 @@ class Committer:
             return
         group.gateways_changed.add(topic.gateway)
 
-    def _device_state(self, conn: Connection[Any], gateway: Gateway, state: wire.DeviceState, group: _Group) -> None:
-        self._registry.device(conn, gateway, state.device)
+    def _device_state(self, conn: Connection[Any], gateway: Gateway, state: wire.DeviceState, group: _Group) -> bool:
+        """False if the device belongs to another gateway, which alone may say how it is."""
+        if not self._registry.device(conn, gateway, state.device):
+            return False
         conn.execute(
             "update device set online = %s, state_at = to_timestamp(%s / 1000.0), detail = %s"
             " where device_id = %s and (state_at is null or state_at <= to_timestamp(%s / 1000.0))",
             (state.online, state.at_ms, state.detail[:500], state.device, state.at_ms),
         )
         group.devices_changed.add(state.device)
+        return True
 
     def _dead_letter(
         self,
@@ -426,7 +435,10 @@ class Committer:
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: beyond it is no clock error any more but garbage
 
 
-def _check_times(batch: wire.Batch) -> None:
+_MOST_THINNED = 1 << 53
+
+
+def _check_limits(batch: wire.Batch) -> None:
     """Raises ContractError ``time`` for what no calendar holds; 1970 and a year ahead are stored as they came."""
     times = batch.readings.ts_ms
     if len(times) and (int(times.min()) < 0 or int(times.max()) > _LATEST_MS):
@@ -434,6 +446,24 @@ def _check_times(batch: wire.Batch) -> None:
     for event in batch.events:
         if not (0 <= event.ts_ms <= _LATEST_MS and 0 <= event.seen_ms <= _LATEST_MS):
             raise ContractError(f"event {event.id}: before 1970 or after 2100", reason="time")
+    others = [(state.device, state.at_ms) for state in batch.devices] + [(e.device, e.ts_ms) for e in batch.evidence]
+    for device, at_ms in others:
+        if not 0 <= at_ms <= _LATEST_MS:
+            raise ContractError(f"{device[:80]}: state or picture before 1970 or after 2100", reason="time")
+    if sum(stone.readings for stone in batch.thinned) > _MOST_THINNED:
+        raise ContractError("more readings thinned than there can be", reason="malformed")
+
+
+def _in_part(left_out: set[int], strangers: Sequence[str], table: AliasTable) -> ContractError | None:
+    """What of a batch could not be stored while the rest was; None if all of it was."""
+    if strangers or left_out & table.foreign:
+        what = f"device {strangers[0]}" if strangers else f"series {min(left_out & table.foreign)}: its device"
+        return ContractError(f"{what} belongs to another gateway; the rest is stored", reason="foreign_device")
+    if left_out:
+        return ContractError(
+            f"series {min(left_out)} was never declared; the rest is kept", reason="undeclared_series"
+        )
+    return None
 
 
 def _join(parts: Sequence[Rows]) -> Rows:

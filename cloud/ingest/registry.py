@@ -21,24 +21,50 @@ from protocols.uplink.columns import SeriesCode
 from protocols.uplink.digest import series_hash
 from protocols.uplink.varint import UInt64s
 
+_DENSE = 1 << 16  # aliases up to here are looked up in an array; a gateway that counts otherwise costs time, not memory
+
 
 @dataclass(slots=True)
 class AliasTable:
-    """The dictionary of one (gateway, epoch): plain for decoding, arrays for mapping whole columns."""
+    """The dictionary of one (gateway, epoch): plain for decoding, arrays for mapping whole columns.
+
+    ``series_id``, ``decimals`` and ``hashes`` are indexed by :meth:`places`. ``foreign``: aliases declared for a device
+    of another gateway.
+    """
 
     codes: dict[int, SeriesCode] = field(default_factory=dict)
+    foreign: set[int] = field(default_factory=set)
     series_id: Int32s = field(default_factory=lambda: np.empty(0, np.int32))
     decimals: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     hashes: UInt64s = field(default_factory=lambda: np.empty(0, np.uint64))
+    _place: dict[int, int] = field(default_factory=dict)
+    _dense: Int32s = field(default_factory=lambda: np.empty(0, np.int32))
 
     def put(self, alias: int, series_id: int, code: SeriesCode, series: int) -> None:
-        if alias >= len(self.series_id):
-            size = max(alias + 1, 2 * len(self.series_id), 64)
-            self.series_id = np.concatenate([self.series_id, np.full(size - len(self.series_id), -1, np.int32)])
-            self.decimals = np.concatenate([self.decimals, np.zeros(size - len(self.decimals), np.int64)])
-            self.hashes = np.concatenate([self.hashes, np.zeros(size - len(self.hashes), np.uint64)])
+        place = self._place.setdefault(alias, len(self._place))
+        if place >= len(self.series_id):
+            more = max(64, place)
+            self.series_id = np.concatenate([self.series_id, np.zeros(more, np.int32)])
+            self.decimals = np.concatenate([self.decimals, np.zeros(more, np.int64)])
+            self.hashes = np.concatenate([self.hashes, np.zeros(more, np.uint64)])
+        if len(self._dense) <= alias < _DENSE:
+            grown = np.zeros(min(_DENSE, max(64, 2 * alias)), np.int32)
+            grown[: len(self._dense)] = self._dense
+            self._dense = grown
+        if alias < _DENSE:
+            self._dense[alias] = place
         self.codes[alias] = code
-        self.series_id[alias], self.decimals[alias], self.hashes[alias] = series_id, code.decimals, series
+        self.foreign.discard(alias)
+        self.series_id[place], self.decimals[place], self.hashes[place] = series_id, code.decimals, series
+
+    def places(self, alias: Int32s) -> Int32s:
+        """Where each alias of a column stands in the arrays; every one of them has been put."""
+        if int(alias.max()) < len(self._dense):
+            return self._dense[alias]
+        return np.array([self._place[one] for one in alias.tolist()], dtype=np.int32)
+
+    def series_of(self, alias: int) -> int:
+        return int(self.series_id[self._place[alias]])
 
 
 @dataclass(slots=True)
@@ -55,7 +81,7 @@ class Registry:
         self._gateways: dict[str, Gateway | None] = {}
         self._tables: dict[tuple[str, int], AliasTable] = {}
         self._cursors: dict[tuple[str, int, str], int] = {}
-        self._devices: set[str] = set()
+        self._devices: dict[str, str] = {}  # device -> its gateway
         self.series_infos: dict[int, SeriesInfo] = {}
 
     def forget(self) -> None:
@@ -104,16 +130,20 @@ class Registry:
         return found
 
     def declare(self, conn: Connection[Any], gateway: Gateway, epoch: int, declarations: Sequence[Declaration]) -> None:
-        """Enter new series. Raises ContractError if an alias would change its meaning or a device its gateway."""
+        """Enter new series; those of another gateway's device stay out, as ``foreign``.
+
+        Raises ContractError if an alias would change its meaning."""
         table = self.aliases(conn, gateway.gateway_id, epoch)
         for d in declarations:
             known = table.codes.get(d.alias)
             if known is not None:
-                info = self.series_infos[int(table.series_id[d.alias])]
+                info = self.series_infos[table.series_of(d.alias)]
                 if known != d.code or (info.device, info.point) != (d.device, d.point):
                     raise ContractError(f"alias {d.alias} was {info.device}/{info.point}", reason="declaration")
                 continue
-            self.device(conn, gateway, d.device, d.device_type)
+            if not self.device(conn, gateway, d.device, d.device_type):
+                table.foreign.add(d.alias)
+                continue
             row = conn.execute(
                 "insert into series (device_id, point, unit, decimals) values (%s, %s, %s, %s)"
                 " on conflict (device_id, point) do update set unit = excluded.unit, decimals = excluded.decimals"
@@ -128,10 +158,12 @@ class Registry:
             table.put(d.alias, row[0], d.code, series_hash(d.device, d.point))
             self.series_infos[row[0]] = SeriesInfo(d.device, d.point, d.unit, d.decimals, d.device_type)
 
-    def device(self, conn: Connection[Any], gateway: Gateway, device_id: str, device_type: str = "") -> None:
-        """Enter a device on first sight. Raises ContractError if it belongs to another gateway."""
-        if device_id in self._devices and not device_type:
-            return
+    def device(self, conn: Connection[Any], gateway: Gateway, device_id: str, device_type: str = "") -> bool:
+        """Enter a device on first sight. False if it belongs to another gateway; then nothing is changed.
+
+        Raises ContractError for a name that cannot be one."""
+        if self._devices.get(device_id) == gateway.gateway_id and not device_type:
+            return True
         if not device_id or len(device_id) > 128:
             raise ContractError(f"an impossible device name {device_id[:40]!r}", reason="declaration")
         lon, lat = gateway.location or (None, None)
@@ -139,9 +171,11 @@ class Registry:
         row = conn.execute(
             "insert into device (device_id, gateway_id, device_type, lon, lat, h3_9) values (%s, %s, %s, %s, %s, %s)"
             " on conflict (device_id) do update set device_type ="
-            " coalesce(nullif(excluded.device_type, ''), device.device_type) returning gateway_id",
+            " coalesce(nullif(excluded.device_type, ''), device.device_type)"
+            " where device.gateway_id = excluded.gateway_id returning gateway_id",
             (device_id, gateway.gateway_id, device_type, lon, lat, cell),
         ).fetchone()
-        if row is None or row[0] != gateway.gateway_id:
-            raise ContractError(f"device {device_id} belongs to another gateway", reason="foreign_device")
-        self._devices.add(device_id)
+        if row is None:
+            return False
+        self._devices[device_id] = gateway.gateway_id
+        return True
