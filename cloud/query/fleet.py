@@ -48,16 +48,16 @@ DEVICES = f"""
            case when d.online is false then 'offline'
                 when d.online is null and d.seen_at is null then 'unknown'
                 when g.online is false then 'unknown'
-                when d.seen_at is null or not s.has_series then case when d.online then 'online' else 'unknown' end
-                when d.seen_at < %(now)s - make_interval(secs => coalesce(t.stale_s, %(stale_s)s)) then 'stale'
-                else 'online' end as state,
+                when d.seen_at >= %(now)s - make_interval(secs => coalesce(t.stale_s, %(stale_s)s)) then 'online'
+                when d.seen_at is not null
+                     and exists (select 1 from series x where x.device_id = d.device_id) then 'stale'
+                when d.online then 'online' else 'unknown' end as state,
            d.state_at, d.detail, d.seen_at,
            extract(epoch from %(now)s - d.seen_at)::float8 as age_s,
            a.level, coalesce(a.open_alarms, 0)::int as open_alarms,
            coalesce({_RANK.format("a.level")}, 0) as rank
       from device d
       join gateway g using (gateway_id)
-      left join lateral (select exists (select 1 from series x where x.device_id = d.device_id)) s(has_series) on true
       left join unnest(%(types)s::text[], %(after)s::float8[]) as t(device_type, stale_s)
              on t.device_type = d.device_type
       left join (select device_id, count(*) as open_alarms,
@@ -67,9 +67,9 @@ DEVICES = f"""
 _DEVICE_COLUMNS = ", ".join(Device.__slots__)
 
 
-async def state_params(conn: Connection, now: datetime) -> dict[str, Any]:
-    rows = await (await conn.execute("select distinct device_type from device")).fetchall()
-    types = [str(row[0]) for row in rows]
+def state_params(now: datetime) -> dict[str, Any]:
+    """What :data:`DEVICES` needs: the time, and after how long each type is stale."""
+    types = [t.id for t in all_types()]
     return {
         "now": now,
         "types": types,
@@ -93,7 +93,7 @@ async def devices(
 ) -> Page[Device]:
     key = decode(cursor, (int, str))
     where = ["true"]
-    params: dict[str, Any] = await state_params(conn, now)
+    params: dict[str, Any] = state_params(now)
     if text:
         where.append("(device_id ilike %(text)s or name_zh ilike %(text)s or name_en ilike %(text)s)")
         params["text"] = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
@@ -118,7 +118,7 @@ async def devices(
 
 async def device_states(conn: Connection, now: datetime) -> dict[str, int]:
     query = f"select state, count(*) from ({DEVICES}) d group by state"  # noqa: S608
-    rows = await (await conn.execute(query.encode(), await state_params(conn, now))).fetchall()
+    rows = await (await conn.execute(query.encode(), state_params(now))).fetchall()
     return {str(state): int(n) for state, n in rows}
 
 
@@ -128,7 +128,7 @@ async def device_types(conn: Connection) -> list[str]:
 
 
 async def device(conn: Connection, device_id: str, now: datetime) -> DeviceDetail | None:
-    params = await state_params(conn, now) | {"device_id": device_id}
+    params = state_params(now) | {"device_id": device_id}
     query = f"select {_DEVICE_COLUMNS} from ({DEVICES} where d.device_id = %(device_id)s) d"  # noqa: S608
     async with conn.cursor(row_factory=class_row(Device)) as cur:
         found = await (await cur.execute(query.encode(), params)).fetchone()
@@ -142,7 +142,13 @@ async def device(conn: Connection, device_id: str, now: datetime) -> DeviceDetai
             [now, device_id],
         )
     ).fetchall()
-    values = [LastValue(*r, r[7] is None or r[7] > stale_after(found.device_type, r[1])) for r in rows]
+    values = [
+        LastValue(
+            series_id=r[0], point=r[1], unit=r[2], decimals=r[3], ts=r[4], value=r[5], quality=r[6], age_s=r[7],
+            stale=r[7] is None or r[7] > stale_after(found.device_type, r[1]),
+        )
+        for r in rows
+    ]  # fmt: skip
     return DeviceDetail(found, values)
 
 

@@ -6,8 +6,8 @@ point at the mean place of its devices, with the worst level and state among the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import datetime
+from typing import Any
 
 from cloud.query import fleet
 from cloud.query.pool import Connection, one
@@ -15,24 +15,38 @@ from cloud.query.rows import MapPoint
 
 SINGLE = 600
 _CELLS = 28  # along the longer side of the view
-_WORSE = ("online", "unknown", "stale", "offline")
-_RANK = {"info": 1, "blue": 2, "yellow": 3, "orange": 4, "red": 5}
+_VIEW = (
+    f"select * from ({fleet.DEVICES}) d where lon between %(west)s and %(east)s and lat between %(south)s and %(north)s"
+)
 
 
 async def map_points(
     conn: Connection, now: datetime, west: float, south: float, east: float, north: float
 ) -> list[MapPoint]:
+    params = fleet.state_params(now) | {"west": west, "south": south, "east": east, "north": north}
+    found = await one(
+        conn,
+        "select count(*) from (select 1 from device where lon between %(west)s and %(east)s"
+        " and lat between %(south)s and %(north)s limit %(most)s) d",
+        params | {"most": SINGLE + 1},
+    )
+    if found[0] <= SINGLE:
+        query = f"select device_id, lon, lat, state, level, name_zh, name_en, device_type, open_alarms from ({_VIEW}) d"  # noqa: S608
+        rows = await (await conn.execute(f"{query} order by device_id".encode(), params)).fetchall()
+        return [MapPoint(r[0], r[1], r[2], 1, r[3], r[4], r[5], r[6], r[7], r[8]) for r in rows]
+    return await _clusters(conn, params, max(east - west, north - south, 1e-9) / _CELLS)
+
+
+async def _clusters(conn: Connection, params: dict[str, Any], cell: float) -> list[MapPoint]:
     query = f"""
-        select device_id, lon, lat, state, level, name_zh, name_en, device_type, open_alarms from ({fleet.DEVICES}) d
-         where lon between %(west)s and %(east)s and lat between %(south)s and %(north)s order by device_id
+        select min(device_id), avg(lon), avg(lat), count(*)::int,
+               (array['online','unknown','stale','offline'])[
+                   max(array_position(array['online','unknown','stale','offline'], state))],
+               (array['info','blue','yellow','orange','red'])[nullif(max(rank), 0)], sum(open_alarms)::int
+          from ({_VIEW}) d group by floor(lon / %(cell)s), floor(lat / %(cell)s)
     """  # noqa: S608 - put together from constants
-    params = await fleet.state_params(conn, now)
-    params |= {"west": west, "south": south, "east": east, "north": north}
-    rows = await (await conn.execute(query.encode(), params)).fetchall()
-    points = [MapPoint(r[0], r[1], r[2], 1, r[3], r[4], r[5], r[6], r[7], r[8]) for r in rows]
-    if len(points) <= SINGLE:
-        return points
-    return _folded(points, max(east - west, north - south, 1e-9) / _CELLS)
+    rows = await (await conn.execute(query.encode(), params | {"cell": cell})).fetchall()
+    return [MapPoint(r[0] if r[3] == 1 else "", r[1], r[2], r[3], r[4], r[5], "", "", "", r[6]) for r in rows]
 
 
 async def extent(conn: Connection) -> tuple[float, float, float, float] | None:
@@ -47,26 +61,3 @@ async def extent(conn: Connection) -> tuple[float, float, float, float] | None:
     (west, east), (south, north) = row[1], row[2]
     dx, dy = max((east - west) * 0.18, 0.02), max((north - south) * 0.14, 0.015)
     return west - dx, south - dy, east + dx, north + dy
-
-
-def _folded(points: list[MapPoint], cell: float) -> list[MapPoint]:
-    groups: dict[tuple[int, int], list[MapPoint]] = defaultdict(list)
-    for point in points:
-        groups[int(point.lon // cell), int(point.lat // cell)].append(point)
-    return [members[0] if len(members) == 1 else _cluster(members) for members in groups.values()]
-
-
-def _cluster(members: list[MapPoint]) -> MapPoint:
-    worst = max(members, key=lambda p: _RANK.get(p.level or "", 0))
-    return MapPoint(
-        id="",
-        lon=sum(p.lon for p in members) / len(members),
-        lat=sum(p.lat for p in members) / len(members),
-        count=len(members),
-        state=max((p.state for p in members), key=_WORSE.index),
-        level=worst.level,
-        name_zh="",
-        name_en="",
-        device_type="",
-        open_alarms=sum(p.open_alarms for p in members),
-    )

@@ -122,7 +122,7 @@ def test_scripts_that_the_server_did_not_send_do_not_run(browser: Browser) -> No
     browser.js(
         "const s = document.createElement('script'); s.textContent = 'window.foreign = 1'; document.body.append(s)"
     )
-    browser.js("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.foreign = 1\">')")
+    browser.js("document.body.insertAdjacentHTML('beforeend', '<img src=data:, onerror=\"window.foreign = 1\">')")
     assert browser.js("return window.foreign === undefined")
     assert any("Content Security Policy" in line for line in browser.complaints())
 
