@@ -19,7 +19,7 @@ from edge.connectors.hj212_values import FLAGS, columns
 from edge.connectors.links import listen_tcp
 from edge.connectors.station_clock import StationClock
 from protocols.core.endpoint import Role
-from protocols.core.errors import RemoteProtocolError, TransportError
+from protocols.core.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from protocols.core.model import Sweep
 from protocols.devices import DeviceType, load
 from protocols.hj212.endpoint import Hj212Endpoint
@@ -185,6 +185,10 @@ class Hj212Server:
             connection.answers.put_nowait(connection.endpoint.send(packet, 0))
         except asyncio.QueueFull:
             sink.count("answers_dropped", connector=self.id)
+        except LocalProtocolError as exc:
+            # What the station calls itself cannot be said back (separators in QN, PW, MN).
+            sink.count("answers_unsayable", connector=self.id)
+            sink.report("data.rejected", connection.device or self.id, exc.reason, str(exc))
 
     # -- one packet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,14 +39,15 @@ class Columns:
     unmapped: int
 
 
-def number(text: str | None) -> float:
+#: What stations write; float() alone would take "1_000" and digits of other scripts.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def number(text: str | None, scale: float = 1.0) -> float:
     """NaN for empty, NaN, dashes and everything else that is no finite number."""
-    if text is None:
+    if text is None or _NUMBER.fullmatch(text) is None:
         return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
+    value = float(text) * scale
     return value if math.isfinite(value) else math.nan
 
 
@@ -66,12 +68,12 @@ def columns(packet: Packet, device_type: DeviceType) -> Columns:
         flag = parts.get("Flag", "N").strip() or "N"
         if text is None and flag == "N":
             continue  # the factor came with other suffixes only
-        value = number(text)
+        value = number(text, binding.scale)
         state = FLAGS.get(flag, (Quality.SUSPECT, "", ""))[0]
         if flag != "N":
             flags[point.name] = flag
         names.append(point.name)
-        values.append(round(value * binding.scale, point.decimals))
+        values.append(round(value, point.decimals))
         quality.append(Quality.MISSING if math.isnan(value) else state)
     return Columns(
         tuple(names),

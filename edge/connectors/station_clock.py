@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from protocols.hj212.messages import Packet
 
 TOLERANCE_MS = 120_000
-#: Loggers keep data for about a month.
-OLDEST_MS = 30 * 86_400_000
+#: Loggers keep data for some weeks, and the outbox writes a reading's lag as 32 bits of milliseconds (24.8 days).
+OLDEST_MS = 20 * 86_400_000
 _SAME_LAG_MS = 2_500
 _STREAK = 3
 _REMEMBERED = 4096

@@ -72,10 +72,8 @@ def decode_one(words: Sequence[int], point: Point) -> float:
     data = _bytes(words, binding.order)
     if binding.invalid and int.from_bytes(data, "big") in binding.invalid:
         return math.nan
-    number = float(_STRUCTS[binding.kind].unpack(data)[0])
-    if not math.isfinite(number):
-        return math.nan
-    return round(number * binding.factor + binding.offset, point.decimals)
+    value = float(_STRUCTS[binding.kind].unpack(data)[0]) * binding.factor + binding.offset
+    return round(value, point.decimals) if math.isfinite(value) else math.nan
 
 
 def encode(value: float, point: Point) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.clock import LoopClock, WallClock
 from edge.connectors.build import build
@@ -18,6 +20,7 @@ from edge.connectors.links import tcp_client
 from firmware_sim.rig.virtual_loop import run_virtual
 from protocols.core.errors import LinkDown
 from protocols.core.model import Quality
+from protocols.hj212.frame import build as frame_bytes
 from protocols.hj212.messages import Packet, encode, format_time, split, upload
 from tests.edge_connectors.peers import START_MS, Door, StationPeer, serving
 from tests.support.virtual import RecordingSink
@@ -237,7 +240,7 @@ def skews(sink: RecordingSink) -> list[str]:
     return [r.code for r in sink.reports if r.event_type == "dev.clock_skew"]
 
 
-@pytest.mark.parametrize("offset_s", [121, 3_600, -40 * 86_400, -20_000 * 86_400])
+@pytest.mark.parametrize("offset_s", [121, 3_600, -21 * 86_400, -20_000 * 86_400])
 def test_a_clock_that_cannot_be_right(offset_s: int) -> None:
     async def body(door: Door, clock: LoopClock) -> None:
         station = StationPeer(door.dial())
@@ -346,6 +349,38 @@ def test_clock_is_set_where_configured() -> None:
         assert [packet.fields["SystemTime"] for packet in sent] == [format_time(START_MS)]
 
     play(body, settings=config(set_clock=True))
+
+
+# -- whatever a station may send
+
+_wild = st.text("ab01=&-,#// .\x00中;", max_size=12)
+
+_nasty = st.sampled_from(["a34002-Rtd=1_0", "a34002-Rtd=1e999", "a34002-Rtd=9", "DataTime=00010101000000"])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    qn=_wild | st.sampled_from(["", "00010101000000", "99991231235959999"]),
+    pw=_wild,
+    body=st.lists(
+        _wild | st.sampled_from(["a34002-Rtd=1_0", "a34002-Rtd=1e999", "DataTime=00010101000000"]), max_size=6
+    ),
+    flag=st.sampled_from(["0", "5", "7", "9", "", "x"]),
+)
+def test_no_packet_ends_the_connector(qn: str, pw: str, body: list[str], flag: str) -> None:
+    head = f"QN={qn};ST=39;CN=2011;PW={pw};MN={MN};Flag={flag};CP=&&"
+    wild = frame_bytes((head + ";".join(body) + "&&").encode())
+
+    async def play_it(door: Door, clock: LoopClock) -> None:
+        station = StationPeer(door.dial())
+        await station.write(wild)
+        await asyncio.sleep(60)  # half frames are given up
+        await station.push(pm10(clock.now_ms(), "7.5"))
+
+    sink = play(play_it)
+    assert sink.values("dust-1", "pm10")[-1] == 7.5  # still there
+    assert all(np.isnan(v) or abs(v) < 1e300 for sweep in sink.sweeps for v in sweep.values)
+    assert all(abs(sweep.seen_ms - sweep.source_ms) < 2**31 for sweep in sink.sweeps)
 
 
 # -- links
