@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
-from protocols.modbus.frame import Adu, Found, Framing, RtuScanner, Side, build, scanner
+from protocols.modbus.frame import Adu, Found, Framing, RtuScanner, Side, TcpScanner, build, scanner
 from protocols.modbus.messages import (
     READ_COILS,
     READ_INPUTS,
@@ -84,6 +84,8 @@ class ModbusEndpoint:
             if pdu[0] not in (WRITE_COIL, WRITE_REGISTER) or self.echoes:
                 self._scanner.echo = data
             self._scanner.expected = _expected(message, pdu)
+        elif isinstance(self._scanner, TcpScanner):
+            self._scanner.expected_bytes = _read_bytes(message) if isinstance(message, ReadRequest) else None
         broadcast = message.unit == 0 and isinstance(message, WriteRequest) and self._framing != "tcp"
         self._asked, self._asked_pdu = (None, b"") if broadcast else (message, pdu)
         return data
@@ -142,8 +144,7 @@ class ModbusEndpoint:
     def _matched(self, reply: Reply, pdu: bytes) -> Reply:
         asked = self._asked
         if isinstance(asked, ReadRequest) and asked.function in READS:
-            bits = asked.function in (READ_COILS, READ_INPUTS)
-            if pdu[1] != ((asked.count + 7) // 8 if bits else 2 * asked.count):
+            if pdu[1] != _read_bytes(asked):
                 text = f"Modbus answer with {pdu[1]} bytes to a read of {asked.count}"
                 raise RemoteProtocolError(text, reason="byte_count")
             return replace(reply, address=asked.address, count=asked.count, bits=reply.bits[: asked.count])
@@ -160,6 +161,10 @@ def _expected(message: ReadRequest | WriteRequest | OtherRequest, pdu: bytes) ->
         return None
     if isinstance(message, WriteRequest):
         return bytes((message.unit,)) + pdu[:5], 8
-    bits = message.function in (READ_COILS, READ_INPUTS)
-    count = (message.count + 7) // 8 if bits else 2 * message.count
+    count = _read_bytes(message)
     return bytes((message.unit, message.function, count)), 5 + count
+
+
+def _read_bytes(message: ReadRequest) -> int:
+    """The byte count of the right answer."""
+    return (message.count + 7) // 8 if message.function in (READ_COILS, READ_INPUTS) else 2 * message.count

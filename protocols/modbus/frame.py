@@ -231,11 +231,13 @@ def _sensible_read(frame: bytes) -> bool:
 class TcpScanner:
     """MBAP frames. There is no checksum, so the header is trusted from the left and only a senseless one is skipped.
 
-    Devices have been seen that count one byte too few: the byte count inside decides then.
+    Devices have been seen that count one byte too few: the byte count inside decides then, if it is the one a master
+    expects (``expected_bytes``, set before each read).
     """
 
     def __init__(self, side: Side) -> None:
         self._side = side
+        self.expected_bytes: int | None = None
         self._held = bytearray()
         self._in_noise = False
 
@@ -287,9 +289,8 @@ class TcpScanner:
             return 0
         if function & 0x80:
             return 1 if length == 2 else 0
-        # Seen from the side, six bytes are a read request (its address may look like a byte count).
-        reply = self._side == "reply" or length != 6
-        return 1 if function in (1, 2, 3, 4) and reply and length == count + 2 else 0
+        # Only for the very answer that was asked for: one byte too many would eat into the next frame.
+        return 1 if function in (1, 2, 3, 4) and count == self.expected_bytes and length == count + 2 else 0
 
 
 class AsciiScanner:
