@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from psycopg import Connection
+from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from cloud.cases.policy import CasePolicy
@@ -115,6 +116,7 @@ class Committer:
         """A transaction failed: caches go, the group will be tried again from the tables."""
         self._registry.forget()
         self._last.forget()
+        self._partitions.forget()
 
     def commit(self, conn: Connection[Any], messages: Sequence[Inbound]) -> list[Reply]:
         """Raises psycopg.Error with nothing changed; the caller then calls :meth:`forget` and tries again."""
@@ -384,6 +386,7 @@ class Committer:
         if not group.lanes:
             return
         with conn.cursor() as cursor:
+            # A cursor moves only from where this group found it: another worker may have taken the shard over.
             cursor.executemany(
                 "insert into lane_cursor as c (gateway_id, epoch, lane, seq, batches, readings, events, bytes, digest,"
                 " thinned, repeats) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -391,7 +394,8 @@ class Committer:
                 " batches = c.batches + excluded.batches, readings = c.readings + excluded.readings,"
                 " events = c.events + excluded.events, bytes = c.bytes + excluded.bytes,"
                 " digest = wrapping_add(c.digest, excluded.digest), thinned = c.thinned + excluded.thinned,"
-                " repeats = c.repeats + excluded.repeats, updated_at = now()",
+                " repeats = c.repeats + excluded.repeats, updated_at = now()"
+                " where c.seq = excluded.seq - excluded.batches",
                 [
                     (
                         gateway, epoch, lane, c.seq, c.batches, c.readings, c.events, c.size, to_signed(c.digest),
@@ -400,13 +404,15 @@ class Committer:
                     for (gateway, epoch, lane), c in group.lanes.items()
                 ],
             )  # fmt: skip
+            if cursor.rowcount != len(group.lanes):
+                raise SerializationFailure("a lane has been moved on by another worker")
 
     def _after(self, group: _Group, alarm_times: list[tuple[str, int]]) -> None:
         """The transaction is through: caches may now say so."""
         committed_ms = self._now_ms()
         for (gateway, epoch, lane), change in group.lanes.items():
             self._registry.advance(gateway, epoch, lane, change.seq)
-        self._partitions.committed(group.days)
+        self._partitions.committed()
         self._latency.clear()
         for gateway, kind, times in group.latency:
             self._latency.add(gateway, kind, committed_ms - times)

@@ -12,7 +12,7 @@ import numpy as np
 from psycopg import Connection
 
 from cloud.ingest.copy import Rows
-from protocols.core.model import Float64s, Int64s, SeriesInfo, UInt8s
+from protocols.core.model import Float64s, Int32s, Int64s, SeriesInfo, UInt8s
 
 _EVERY_MS = 500
 
@@ -25,12 +25,20 @@ class LastValues:
         self._dirty: set[int] = set()
         self._flushed_ms = 0
         self._written: set[int] = set()
+        #: What the running transaction has changed: series and their values before it.
+        self._before: list[tuple[Int32s, Int64s, Float64s, UInt8s]] = []
+        self._dirty_before: set[int] = set()
         self._infos: Mapping[int, SeriesInfo] = {}
 
     def forget(self) -> None:
-        """The transaction failed; the same readings will come again."""
-        self._dirty |= self._written
-        self._written = set()
+        """The transaction failed: back to what was committed. Its readings may come again, or be set aside."""
+        for series, ts_ms, value, quality in reversed(self._before):
+            self._ts[series], self._value[series], self._quality[series] = ts_ms, value, quality
+        if self._before:
+            self._dirty = self._dirty_before
+        else:
+            self._dirty |= self._written
+        self._before, self._written = [], set()
 
     def see(self, rows: Rows, infos: Mapping[int, SeriesInfo]) -> None:
         self._infos = infos
@@ -46,6 +54,9 @@ class LastValues:
         series, times, order = series[newest], times[newest], order[newest]
         better = times >= self._ts[series]
         series, times, order = series[better], times[better], order[better]
+        if not self._before:
+            self._dirty_before = self._dirty | self._written
+        self._before.append((series, self._ts[series], self._value[series], self._quality[series]))
         self._ts[series], self._value[series], self._quality[series] = times, rows.value[order], rows.quality[order]
         self._dirty.update(series.tolist())
 
@@ -72,4 +83,4 @@ class LastValues:
         )
 
     def committed(self) -> None:
-        self._written = set()
+        self._before, self._written = [], set()
