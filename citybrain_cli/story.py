@@ -27,13 +27,14 @@ from edge.connectors.config import (
     ModbusTcpConfig,
 )
 from edge.outbox import Outbox
-from edge.pipeline import inline
+from edge.pipeline import Pipeline, inline
 from edge.vision.config import CameraConfig
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.rig.virtual_loop import run_virtual
 from firmware_sim.rig.virtual_rig import VirtualRig
 from firmware_sim.scene import Device, Expect, Scene, load_scene
 from protocols.core.errors import ConfigError
+from protocols.core.ids import derived_id
 from protocols.core.model import Event
 from protocols.uplink import batch as wire
 from protocols.uplink.topics import Lane
@@ -45,6 +46,7 @@ PLACE = (117.30, 31.80)
 _FLUSH_S = 5.0  # an HJ 212 station repeats what is not acknowledged within 10 s
 _POLLS = 1200  # a long story is polled about this often, between once a second and once in ten
 _ANALYSE_FPS = 1.0
+_METRES_PER_DEGREE = 111_195.0  # of latitude
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,11 @@ async def _run(scene: Scene, config: EdgeConfig, folder: Path, streams: Path | N
             links={bus.id: rig.link_factory(bus.id) for bus in scene.bus if bus.kind != "camera"},
         )
         task = asyncio.create_task(run_parts(parts))
+        told = asyncio.create_task(_report(scene, rig, parts.pipeline))
         until = asyncio.create_task(rig.until_s(scene.duration_s))
         await asyncio.wait([task, until], return_when=asyncio.FIRST_COMPLETED)
         until.cancel()
+        told.cancel()
         if task.done():
             await task  # the agent broke: that is the story's failure
         task.cancel()
@@ -160,6 +164,27 @@ async def _run(scene: Scene, config: EdgeConfig, folder: Path, streams: Path | N
         counters = dict(parts.pipeline.counters)
         parts.outbox.close()
         return counters
+
+
+async def _report(scene: Scene, rig: VirtualRig, pipeline: Pipeline) -> None:
+    """What others report meanwhile, as raised alarms of their own."""
+    for reported in sorted(scene.reported, key=lambda r: r.at_s):
+        await rig.until_s(reported.at_s)
+        now_ms = rig.clock.now_ms()
+        pipeline.happened(
+            Event(
+                id=derived_id(scene.id, reported.source, now_ms),
+                type=reported.type,
+                ts_ms=now_ms,
+                seen_ms=now_ms,
+                source=reported.source,
+                scenario="reported",
+                level=reported.level,
+                state="raise",
+                key=f"{reported.source}:{reported.type}",
+                location=(PLACE[0], PLACE[1] + reported.north_m / _METRES_PER_DEGREE),
+            )
+        )
 
 
 def events_in(outbox_path: Path) -> list[Event]:

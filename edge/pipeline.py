@@ -179,6 +179,10 @@ class Pipeline:
         if facts:
             self._take(self._engine.facts(facts, self._clock.now_ms()))
 
+    def happened(self, event: Event) -> None:
+        """An event that arrives ready made (another host's, told through this gateway)."""
+        self._take([event])
+
     def tick(self) -> None:
         now_ms = self._clock.now_ms()
         self._take(self._engine.tick(now_ms))

@@ -17,7 +17,6 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
-from psycopg.types.json import Jsonb
 
 from cloud.cases.policy import CasePolicy
 from cloud.cases.service import overdue
@@ -26,8 +25,9 @@ from cloud.ingest.copy import Rows, copy_in
 from cloud.ingest.events import EventDesk, insert
 from cloud.ingest.last import LastValues
 from cloud.ingest.latency import LatencyBook
+from cloud.ingest.presence import Presence
 from cloud.ingest.registry import AliasTable, Gateway, Registry
-from cloud.ingest.rules import ShardRules
+from cloud.ingest.rules import Rules
 from cloud.notify import notify_many
 from cloud.store.partitions import DAY_MS, DayPartitions
 from protocols.core.errors import ContractError
@@ -84,7 +84,8 @@ class _Group:
 
     lanes: dict[tuple[str, int, str], _LaneChange] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
-    rows: dict[int, list[Rows]] = field(default_factory=dict)  # by shard
+    rows: dict[str, list[Rows]] = field(default_factory=dict)  # by gateway
+    own_events: list[Event] = field(default_factory=list)  # the core's: links down and back
     latency: list[tuple[str, str, Any]] = field(default_factory=list)  # gateway, kind, source times
     events: dict[str, list[Event]] = field(default_factory=dict)  # by gateway
     gateways_changed: set[str] = field(default_factory=set)
@@ -98,7 +99,7 @@ class Committer:
     def __init__(
         self,
         conn: Connection[Any],
-        rules: Mapping[int, ShardRules],
+        rules: Rules,
         policies: Mapping[str, CasePolicy],
         now_ms: Callable[[], int],
     ) -> None:
@@ -109,6 +110,7 @@ class Committer:
         self._latency = LatencyBook()
         self._last = LastValues()
         self._partitions = DayPartitions(conn)
+        self._presence = Presence(now_ms())
         self._clocks_ms = 0
         self.counts: Counter[str] = Counter()
 
@@ -125,31 +127,33 @@ class Committer:
         alarm_times: list[tuple[str, int]] = []
         with conn.transaction():
             for message in messages:
-                self._take(conn, message, group)
+                self._take(conn, message, group, now_ms)
+            if self._registry.grown:
+                self._registry.grown = False
+                self._rules.refresh(conn)
             self._write_readings(conn, group, now_ms)
             for gateway, events in group.events.items():
-                shard = group.shards[gateway]
-                alarm_times += self._write_events(conn, events, gateway, shard, now_ms)
+                alarm_times += self._write_events(conn, events, gateway, now_ms)
+            self._desk.take(conn, group.own_events, None, now_ms)
             self._write_cursors(conn, group)
             self._last.flush(conn, now_ms)
             self._latency.flush(conn)
-            for shard in set(group.shards.values()):
-                if shard in self._rules:
-                    self._rules[shard].save(conn, now_ms, always=bool(alarm_times))
+            self._rules.save(conn, group.shards, now_ms, always=bool(alarm_times))
             notify_many(conn, "gateway", sorted(group.gateways_changed))
             notify_many(conn, "device", sorted(group.devices_changed))
         self._after(group, alarm_times)
         return self._replies(group)
 
-    def tick(self, conn: Connection[Any]) -> None:
+    def tick(self, conn: Connection[Any], shards: Sequence[int]) -> None:
         """Time has passed with or without messages: absence rules, values still to be flushed."""
         now_ms = self._now_ms()
         with conn.transaction():
-            for rules in self._rules.values():
-                said = rules.tick(now_ms)
-                if said:
-                    self._desk.take(conn, said, None, now_ms)
-                rules.save(conn, now_ms, always=bool(said))
+            for gateway, said in self._rules.tick().items():
+                self._desk.take(conn, said, gateway, now_ms)
+                self._rules.save(conn, [gateway], now_ms, always=True)
+            for gateway, said in self._presence.tick(conn, shards, now_ms):
+                self._desk.take(conn, said, gateway, now_ms)
+                notify_many(conn, "gateway", [gateway])
             if now_ms - self._clocks_ms >= _CLOCKS_EVERY_MS:
                 self._clocks_ms = now_ms
                 insert(conn, [late.event for late in overdue(conn, now_ms) if late.event is not None], None)
@@ -181,7 +185,7 @@ class Committer:
 
     # -- one message ----------------------------------------------------------------------------------------------
 
-    def _take(self, conn: Connection[Any], message: Inbound, group: _Group) -> None:
+    def _take(self, conn: Connection[Any], message: Inbound, group: _Group, now_ms: int) -> None:
         self.counts["messages"] += 1
         try:
             topic = parse_up(message.topic)
@@ -195,7 +199,7 @@ class Committer:
             return
         group.shards[gateway.gateway_id] = gateway.shard
         if topic.lane is None:
-            self._take_presence(conn, topic, message, group)
+            self._take_presence(conn, topic, message, group, now_ms)
             return
         try:
             envelope = wire.open_envelope(message.payload)
@@ -271,7 +275,7 @@ class Committer:
                 value[as_bits] = readings.integer[as_bits].view(np.float64)
             value[readings.quality == Quality.MISSING] = np.nan
             rows = Rows(table.series_id[place], readings.ts_ms, value, readings.lag_ms, readings.quality)
-            group.rows.setdefault(gateway.shard, []).append(rows)
+            group.rows.setdefault(gateway.gateway_id, []).append(rows)
             change.digest = add(
                 change.digest, digest(table.hashes[place], readings.ts_ms, readings.integer, readings.quality)
             )
@@ -282,25 +286,16 @@ class Committer:
             change.events += len(batch.events)
         change.thinned += sum(t.readings for t in batch.thinned)
 
-    def _take_presence(self, conn: Connection[Any], topic: UpTopic, message: Inbound, group: _Group) -> None:
+    def _take_presence(
+        self, conn: Connection[Any], topic: UpTopic, message: Inbound, group: _Group, now_ms: int
+    ) -> None:
         try:
             if topic.channel == "state":
-                state = pb.State()
-                state.ParseFromString(message.payload)
-                conn.execute(
-                    "update gateway set online = %s, state_at = now(), version = coalesce(nullif(%s, ''), version),"
-                    " epoch = coalesce(nullif(%s, 0), epoch) where gateway_id = %s",
-                    (state.online, state.agent_version, state.epoch, topic.gateway),
-                )
+                group.own_events += self._presence.state(conn, topic.gateway, message.payload, now_ms)
             else:
-                health = pb.Health()
-                health.ParseFromString(message.payload)
-                body = {**health.values, **health.texts, "at_ms": health.at_ms}
-                conn.execute(
-                    "update gateway set health = %s, health_at = now(), online = true, state_at = now()"
-                    " where gateway_id = %s",
-                    (Jsonb(body), topic.gateway),
-                )
+                complete_ms, events = self._presence.health(conn, topic.gateway, message.payload, now_ms)
+                self._rules.progress(topic.gateway, complete_ms)
+                group.own_events += events
         except DecodeError:
             self._dead_letter(
                 conn, message, topic, None, ContractError("the payload is no protobuf", reason="not_protobuf")
@@ -354,29 +349,24 @@ class Committer:
     def _write_readings(self, conn: Connection[Any], group: _Group, now_ms: int) -> None:
         if not group.rows:
             return
-        parts = [rows for shard_rows in group.rows.values() for rows in shard_rows]
-        joined = _join(parts)
+        joined = _join([rows for own in group.rows.values() for rows in own])
         group.days = set(np.unique(joined.ts_ms // DAY_MS).tolist())
         self._partitions.ensure(conn, group.days, now_ms)
         copy_in(conn, joined)
         self._last.see(joined, self._registry.series_infos)
         self.counts["readings"] += len(joined)
-        for shard, shard_rows in group.rows.items():
-            if shard in self._rules:
-                said = self._rules[shard].step(_sorted(_join(shard_rows)), self._registry.series_infos, now_ms)
-                if said:
-                    self._desk.take(conn, said, None, now_ms)
+        for gateway, own in group.rows.items():
+            if self._rules.has(gateway):
+                said = self._rules.step(gateway, _sorted(_join(own)), self._registry.series_infos, now_ms)
+                self._desk.take(conn, said, gateway, now_ms)
 
     def _write_events(
-        self, conn: Connection[Any], events: list[Event], gateway: str, shard: int, now_ms: int
+        self, conn: Connection[Any], events: list[Event], gateway: str, now_ms: int
     ) -> list[tuple[str, int]]:
         fresh, changes = self._desk.take(conn, events, gateway, now_ms)
         self.counts["events"] += len(fresh)
-        if shard in self._rules and fresh:
-            said = self._rules[shard].events(fresh, now_ms)
-            if said:
-                _, more = self._desk.take(conn, said, gateway, now_ms)
-                changes += more
+        _, more = self._desk.take(conn, self._rules.events(fresh, now_ms), None, now_ms)
+        changes += more
         by_key = {event.key: event.ts_ms for event in fresh if event.state == "raise"}
         raised = [c for c in changes if c.kind == "raised" and c.alarm.key in by_key]
         self.counts["alarms"] += len(raised)
@@ -466,9 +456,7 @@ def _in_part(left_out: set[int], strangers: Sequence[str], table: AliasTable) ->
         what = f"device {strangers[0]}" if strangers else f"series {min(left_out & table.foreign)}: its device"
         return ContractError(f"{what} belongs to another gateway; the rest is stored", reason="foreign_device")
     if left_out:
-        return ContractError(
-            f"series {min(left_out)} was never declared; the rest is kept", reason="undeclared_series"
-        )
+        return ContractError(f"series {min(left_out)} was never declared; the rest is kept", reason="undeclared_series")
     return None
 
 

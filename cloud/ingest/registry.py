@@ -82,6 +82,7 @@ class Registry:
         self._tables: dict[tuple[str, int], AliasTable] = {}
         self._cursors: dict[tuple[str, int, str], int] = {}
         self._devices: dict[str, str] = {}  # device -> its gateway
+        self.grown = False  # devices seen for the first time since somebody looked
         self.series_infos: dict[int, SeriesInfo] = {}
 
     def forget(self) -> None:
@@ -177,5 +178,6 @@ class Registry:
         ).fetchone()
         if row is None:
             return False
+        self.grown = self.grown or device_id not in self._devices
         self._devices[device_id] = gateway.gateway_id
         return True

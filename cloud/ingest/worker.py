@@ -25,7 +25,7 @@ from psycopg import Connection
 from cloud.cases.policy import CasePolicy
 from cloud.ingest.committer import Committer, Inbound, Reply
 from cloud.ingest.config import WorkerConfig
-from cloud.ingest.rules import ShardRules
+from cloud.ingest.rules import Rules
 from cloud.ingest.shard_session import ShardSession
 from scenarios.packs import bind_all
 
@@ -51,11 +51,10 @@ class Worker:
         self._base = base
         self._now_ms = now_ms
         self._allowed = config.allowed_shards()
-        self._packs = bind_all(config.scenario)
-        self._policies: dict[str, CasePolicy] = {p.pack.id: CasePolicy.from_pack(p.pack) for p in self._packs}
+        self._policies = {bound.pack.id: CasePolicy.from_pack(bound.pack) for bound in bind_all(config.scenario)}
         self._inbox: queue.Queue[Inbound] = queue.Queue(_INBOX)
         self._sessions: dict[int, ShardSession] = {}
-        self._rules: dict[int, ShardRules] = {}
+        self._owned: set[int] = set()
         self._stop = threading.Event()
         self._held: list[Inbound] = []  # taken from the inbox, not yet committed
         self.counts: dict[str, int] = {}
@@ -84,28 +83,29 @@ class Worker:
 
     def _serve(self, conn: Connection[Any]) -> None:
         # A new connection holds no locks and no caches: claim again. Sessions stay; only the owner of the lock commits.
-        self._rules.clear()
-        committer = Committer(conn, self._rules, self._policies, self._now_ms)
-        self._claim(conn)
+        self._owned.clear()
+        rules = Rules(self._config.scenario)
+        committer = Committer(conn, rules, self._policies, self._now_ms)
+        self._claim(conn, rules)
         next_claim = next_tick = time.monotonic() + _TICK_EVERY_S
         while not self._stop.is_set():
             group = self._gather()
             if group:
-                self._commit(conn, committer, group)
+                self._commit(conn, committer, rules, group)
             now = time.monotonic()
             if now >= next_tick:
-                committer.tick(conn)
+                committer.tick(conn, sorted(self._owned))
                 self.counts = dict(committer.counts)
                 next_tick = now + _TICK_EVERY_S
             if now >= next_claim:
-                self._claim(conn)
+                self._claim(conn, rules)
                 next_claim = now + _CLAIM_EVERY_S
 
-    def _commit(self, conn: Connection[Any], committer: Committer, group: list[Inbound]) -> None:
+    def _commit(self, conn: Connection[Any], committer: Committer, rules: Rules, group: list[Inbound]) -> None:
         try:
             replies = committer.commit(conn, group)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-            replies = self._commit_singly(conn, committer, group, error)
+            replies = self._commit_singly(conn, committer, rules, group, error)
         self._held = []
         for message in group:
             message.done()
@@ -115,25 +115,21 @@ class Worker:
                 session.acknowledge_gateway(reply.gateway, reply.ack)
 
     def _commit_singly(
-        self, conn: Connection[Any], committer: Committer, group: list[Inbound], error: Exception
+        self, conn: Connection[Any], committer: Committer, rules: Rules, group: list[Inbound], error: Exception
     ) -> list[Reply]:
         """One message of the group is one the database will never take: find it, set it aside, keep the rest."""
         log.error("the database refused a group of %d, trying one by one: %s", len(group), error)
         replies: list[Reply] = []
         for message in group:
-            self._renew_rules(conn, committer)
+            committer.forget()
+            rules.reload(conn)
             try:
                 replies += committer.commit(conn, [message])
             except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as refusal:
-                self._renew_rules(conn, committer)
+                committer.forget()
+                rules.reload(conn)
                 replies += committer.set_aside(conn, message, refusal)
         return replies
-
-    def _renew_rules(self, conn: Connection[Any], committer: Committer) -> None:
-        """A transaction was rolled back: caches and rules go back to what is in the tables."""
-        committer.forget()
-        for shard in list(self._rules):
-            self._rules[shard] = ShardRules(conn, shard, self._packs)
 
     def _gather(self) -> list[Inbound]:
         """What has come in, up to a group; what an earlier attempt did not commit comes first."""
@@ -155,11 +151,11 @@ class Worker:
         self._held = group
         return group
 
-    def _claim(self, conn: Connection[Any]) -> None:
+    def _claim(self, conn: Connection[Any], rules: Rules) -> None:
         """Take shards that have gateways and no owner."""
         rows = conn.execute("select gateway_id, shard from gateway").fetchall()
         for shard in sorted({int(row[1]) for row in rows} & self._allowed):
-            if shard in self._rules:
+            if shard in self._owned:
                 continue
             row = conn.execute("select pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, shard)).fetchone()
             if row is None or not row[0]:
@@ -167,7 +163,8 @@ class Worker:
                 if session is not None:
                     session.close()  # another worker took it while our database was away
                 continue
-            self._rules[shard] = ShardRules(conn, shard, self._packs)
+            self._owned.add(shard)
+            rules.own(conn, shard)
             if shard not in self._sessions:
                 gateways = [gateway for gateway, its_shard in rows if its_shard == shard]
                 self._sessions[shard] = ShardSession(self._config.broker, self._base, shard, self._inbox, gateways.copy)

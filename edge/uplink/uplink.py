@@ -90,9 +90,10 @@ class Uplink:
     def _topic(self, channel: str) -> str:
         return topics.up(self._shard, self._gateway, channel)
 
-    def _state(self, *, online: bool) -> bytes:
+    def _state(self, *, online: bool, farewell: bool = False) -> bytes:
         return pb.State(
             online=online,
+            farewell=farewell,
             epoch=self._outbox.epoch,
             at_ms=self._clock.now_ms(),
             agent_version=self._version,
@@ -125,7 +126,7 @@ class Uplink:
             raise _first(expected) from None
         except asyncio.CancelledError:
             if self.connected:
-                session.publish(self._topic("state"), self._state(online=False), retain=True)
+                session.publish(self._topic("state"), self._state(online=False, farewell=True), retain=True)
                 await asyncio.sleep(0.1)  # let the farewell leave before the socket closes
             raise
         finally:

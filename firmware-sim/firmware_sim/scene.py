@@ -119,6 +119,19 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mark: tuple[Mark, ...] = ()
 
 
+class Reported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What somebody else tells the core meanwhile (a fire alarm host, say); the player of a story sends it.
+
+    ``north_m``: how far north of the scene's own devices it happens.
+    """
+
+    at_s: float
+    type: str
+    source: str
+    level: Literal["info", "blue", "yellow", "orange", "red"]
+    north_m: float = 0.0
+
+
 class ExpectedCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     type: str
     department: str
@@ -145,6 +158,7 @@ class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     bus: tuple[Bus, ...]
     device: tuple[Device, ...] = ()
     camera: tuple[dict[str, Any], ...] = ()
+    reported: tuple[Reported, ...] = ()
     expect: Expect | None = None
 
     @property

@@ -137,18 +137,20 @@ class Thinned(_message.Message):
     def __init__(self, readings: _Optional[int] = ..., reason: _Optional[str] = ..., first_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., digest: _Optional[int] = ...) -> None: ...
 
 class State(_message.Message):
-    __slots__ = ("online", "epoch", "at_ms", "agent_version", "wire_version")
+    __slots__ = ("online", "epoch", "at_ms", "agent_version", "wire_version", "farewell")
     ONLINE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAREWELL_FIELD_NUMBER: _ClassVar[int]
     online: bool
     epoch: int
     at_ms: int
     agent_version: str
     wire_version: int
-    def __init__(self, online: _Optional[bool] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., wire_version: _Optional[int] = ...) -> None: ...
+    farewell: bool
+    def __init__(self, online: _Optional[bool] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., wire_version: _Optional[int] = ..., farewell: _Optional[bool] = ...) -> None: ...
 
 class Health(_message.Message):
     __slots__ = ("at_ms", "values", "texts")
