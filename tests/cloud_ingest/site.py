@@ -105,7 +105,15 @@ class Core:
         )
         self.worker = Worker(config, Path("/"))
         self._error: BaseException | None = None
+        self._expects_shards = True
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    @classmethod
+    def standby(cls, dsn: str, broker: Broker, *, group: int = 512) -> Core:
+        """A second worker, which finds every shard taken."""
+        core = cls(dsn, broker, group=group)
+        core._expects_shards = False
+        return core
 
     def _run(self) -> None:
         try:
@@ -115,7 +123,8 @@ class Core:
 
     def __enter__(self) -> Core:
         self._thread.start()
-        until(lambda: self._error or self.sessions, "the worker's sessions are up")
+        if self._expects_shards:
+            until(lambda: self._error or self.sessions, "the worker's sessions are up")
         self.check()
         return self
 
