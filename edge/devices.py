@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -34,8 +34,8 @@ class Devices:
         self.places: Mapping[str, tuple[float, float]] = {p.device: (p.lon, p.lat) for p in config.place}
         self._home = config.gateway.location
 
-    def ids(self) -> list[str]:
-        return list(self._known)
+    def ids(self) -> Collection[str]:
+        return self._known.keys()
 
     def location(self, device: str) -> tuple[float, float] | None:
         return self.places.get(device, self._home)

@@ -22,8 +22,8 @@ from edge.happenings import Happenings
 from edge.outbox import Outbox, Pending
 from edge.report import Point, Reporter
 from protocols.core.errors import StoreError
-from protocols.core.model import Event, Fact, Quality, SeriesBatch, Sweep
-from protocols.uplink.batch import DeviceState, quantise
+from protocols.core.model import Event, Fact, Float64s, Int32s, Quality, SeriesBatch, Sweep
+from protocols.uplink.batch import DeviceState, scale
 from protocols.uplink.columns import Readings
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
@@ -110,7 +110,7 @@ class Pipeline:
         self._dirty = asyncio.Event()
         self._urgent = asyncio.Event()
         self._reporters: dict[int, Reporter] = {}
-        self._decimals: dict[tuple[str, str], tuple[int, int]] = {}
+        self._sweeps: dict[tuple[str, tuple[str, ...]], tuple[Int32s, Float64s]] = {}
         self._online: dict[str, bool] = {}
         self.counters: dict[str, int] = {
             "sweeps": 0,
@@ -140,19 +140,20 @@ class Pipeline:
         self.counters["sweeps"] += 1
         self.counters["readings_seen"] += len(sweep.points)
         self._note_online(sweep.device, online=True, detail="", now_ms=now_ms)
-        aliases = np.empty(len(sweep.points), dtype=np.int32)
-        values = sweep.values.copy()
-        for i, point in enumerate(sweep.points):
-            alias, decimals = self._series(sweep.device, point, float(sweep.values[i]), int(sweep.quality[i]))
-            aliases[i] = alias
-            integers, quality = quantise(values[i : i + 1], sweep.quality[i : i + 1], decimals)
-            kept = self._reporters[alias].offer(
-                Point(sweep.source_ms, sweep.seen_ms - sweep.source_ms, int(integers[0]), int(quality[0]))
-            )
-            for reading in kept:
-                self._keep(alias, reading)
+        aliases, factors = self._columns(sweep)
         times = np.full(len(aliases), sweep.source_ms, dtype=np.int64)
-        self._take(self._engine.step(SeriesBatch(aliases, times, values, sweep.quality), now_ms))
+        events = self._engine.step(SeriesBatch(aliases, times, sweep.values, sweep.quality), now_ms)
+        quality = sweep.quality
+        if len(self._engine.suspect_rows):
+            quality = quality.copy()
+            doubted = self._engine.suspect_rows
+            quality[doubted] = np.where(quality[doubted] == Quality.GOOD, Quality.SUSPECT, quality[doubted])
+        integers, quality = scale(sweep.values, quality, factors)
+        lag_ms = sweep.seen_ms - sweep.source_ms
+        for alias, integer, grade in zip(aliases.tolist(), integers.tolist(), quality.tolist(), strict=True):
+            for reading in self._reporters[alias].offer(Point(sweep.source_ms, lag_ms, integer, grade)):
+                self._keep(alias, reading)
+        self._take(events)
         if sweep.exchange:
             calls = self._waiting.exchanges.setdefault(sweep.exchange, [])
             if on_durable is not None:
@@ -202,22 +203,26 @@ class Pipeline:
             return True
         return False
 
-    def _series(self, device: str, point: str, value: float, quality: int) -> tuple[int, int]:
-        found = self._decimals.get((device, point))
-        if found is not None:
-            return found
-        info = self._devices.series(device, point)
-        usable = quality != Quality.MISSING and np.isfinite(value)
-        first = int(quantise(np.array([value]), np.zeros(1, np.uint8), info.decimals)[0][0]) if usable else 0
-        return self._bind(device, point, first)
+    def _columns(self, sweep: Sweep) -> tuple[Int32s, Float64s]:
+        """Aliases of the sweep's points, and what their values are multiplied with to become integers."""
+        key = (sweep.device, sweep.points)
+        found = self._sweeps.get(key)
+        if found is None:
+            infos = [self._devices.series(sweep.device, point) for point in sweep.points]
+            factors = np.array([10.0**info.decimals for info in infos])
+            firsts, _ = scale(sweep.values, sweep.quality, factors)
+            for info, first in zip(infos, firsts.tolist(), strict=True):
+                self._bind(info.device, info.point, first)
+            aliases = np.array([self._outbox.alias(info, 0) for info in infos], dtype=np.int32)
+            found = self._sweeps[key] = (aliases, factors)
+        return found
 
-    def _bind(self, device: str, point: str, first_integer: int) -> tuple[int, int]:
+    def _bind(self, device: str, point: str, first_integer: int) -> None:
         info = self._devices.series(device, point)
         alias = self._outbox.alias(info, first_integer)
-        self._engine.add_series(alias, info)
-        self._reporters[alias] = Reporter(self._devices.policy(info))
-        self._decimals[device, point] = (alias, info.decimals)
-        return alias, info.decimals
+        if alias not in self._reporters:
+            self._engine.add_series(alias, info)
+            self._reporters[alias] = Reporter(self._devices.policy(info))
 
     def _keep(self, alias: int, point: Point) -> None:
         waiting = self._waiting

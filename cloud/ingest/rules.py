@@ -2,7 +2,7 @@
 
 An engine's clock is its gateway's own progress: how far the gateway has told us everything, not the time on our wall.
 So a night offline, drained in the morning, makes no device look silent; that the gateway itself is gone is said once,
-by ``presence.py``. The state is stored with the transaction in which an engine said something, and every few seconds, so
+by ``presence.py``. The state is stored with the transaction in which an engine said something, and every few seconds;
 a worker that takes a shard over goes on where the last one stood.
 """
 

@@ -111,7 +111,12 @@ def quantise(values: Float64s, quality: UInt8s, decimals: int) -> tuple[Int64s, 
         if bad.any():
             quality = np.where(bad, np.uint8(Quality.MISSING), quality)
         return np.where(bad, 0.0, values).view(np.int64), quality
-    scaled = values * 10.0**decimals
+    return scale(values, quality, 10.0**decimals)
+
+
+def scale(values: Float64s, quality: UInt8s, factor: float | Float64s) -> tuple[Int64s, UInt8s]:
+    """As :func:`quantise`, with the power of ten given, one for all or one for each value."""
+    scaled = values * factor
     bad = ~(np.abs(scaled) < 2.0**53)
     if bad.any():
         quality = np.where(bad, np.uint8(Quality.MISSING), quality)
