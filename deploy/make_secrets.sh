@@ -41,7 +41,7 @@ if [ ! -s "$folder/ca.crt" ]; then
 fi
 if [ ! -s "$folder/broker.crt" ]; then
   extensions=$(mktemp)
-  printf 'subjectAltName=DNS:%s,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\nkeyUsage=critical,digitalSignature\nbasicConstraints=CA:FALSE\n' "$name" > "$extensions"
+  printf 'subjectAltName=DNS:%s,DNS:broker,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\nkeyUsage=critical,digitalSignature\nbasicConstraints=CA:FALSE\n' "$name" > "$extensions"
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout "$folder/broker.key" 2>/dev/null \
     | openssl x509 -req -days 825 -CA "$folder/ca.crt" -CAkey "$folder/ca.key" -extfile "$extensions" -out "$folder/broker.crt" 2>/dev/null
   rm -f "$extensions"
