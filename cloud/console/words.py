@@ -71,8 +71,8 @@ class Words:
         found = event_types().get(name)
         if found is None:
             return name
-        # The vocabulary's English is a whole clause: good under a title, long as one.
-        return found.zh if self.zh else found.en[:1].upper() + found.en[1:]
+        short = table()["event"].get(name, ["", ""])[self._column]
+        return short or (found.zh if self.zh else found.en[:1].upper() + found.en[1:])
 
     def department(self, name: str) -> str:
         found = departments().get(name)
@@ -90,7 +90,7 @@ class Words:
         moves = FLOWS[flow].moves if flow in FLOWS else {}
         found = moves.get((from_state, name))
         own = {
-            "open": ("立案", "Opened"),
+            "open": ("自动上报", "Opened"),
             "join": ("并入告警", "Alarm joined"),
             "raise_level": ("升级", "Level raised"),
         }.get(name)

@@ -150,6 +150,9 @@ class Browser:
         field.clear()
         field.send_keys(text)
 
+    def at(self, path: str) -> None:
+        self.until(lambda: self.js("return location.pathname") == path, f"not at {path}")
+
     def js(self, code: str) -> Any:
         return self.driver.execute_script(code)
 

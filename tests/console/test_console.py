@@ -14,6 +14,7 @@ from cloud.auth.service import FIRST_NAME
 from protocols.core.model import Event
 from tests.cloud_api import city
 from tests.console.conftest import SHOTS, Browser, Console
+from tests.console.picture import shrink
 
 PASSWORD = "Chaohu-ferry-2209"
 VIEWS = (
@@ -98,7 +99,7 @@ def test_every_view_in_both_languages_and_sizes(browser: Browser, language: str,
     for key, path, wanted, zh, en in VIEWS:
         browser.click(f"[data-nav={key}]")
         browser.see(wanted)
-        assert browser.js("return location.pathname") == path
+        browser.at(path)
         title = zh if language == "zh" else en
         assert title in browser.see(f"[data-nav={key}] span").text or browser.see("h1").text == title
         assert browser.js("return document.documentElement.scrollWidth <= innerWidth"), (
@@ -425,6 +426,15 @@ def test_the_process_wrote_no_error(console: Console) -> None:
 def test_pictures(console: Console, browser: Browser) -> None:
     with console.db() as conn:
         case = city.case_id(conn, "crane-2")
+        # The shift has taken minutes; what was heard then is brought up to now, so that the pictures show a live city.
+        conn.execute("update device set seen_at = seen_at + (now() - state_at - interval '5 h') where online")
+        conn.execute(
+            "update last_value v set ts = d.seen_at from series s join device d using (device_id) "
+            "where s.series_id = v.series_id and d.online and v.quality = 0"
+        )
+        conn.execute("update gateway set health_at = now() - interval '8 s'")
+        conn.execute("update lane_cursor set updated_at = now() - interval '3 s'")
+    browser.resize(1366, 768)
     pages = {
         "map": ("/", ".cb-map g.mk"),
         "device": ("/device?id=baohe-noise-meter-1", ".cb-chart canvas"),
@@ -446,4 +456,4 @@ def test_pictures(console: Console, browser: Browser) -> None:
             browser.see(ready)
             browser.driver.execute_async_script("setTimeout(arguments[0], 1500)")  # a picture wants to settle
             browser.shot(f"console-{name}-{language}")
-            assert (Path(SHOTS) / f"console-{name}-{language}.png").stat().st_size < 200_000
+            assert shrink(Path(SHOTS) / f"console-{name}-{language}.png") < 200_000
