@@ -60,12 +60,12 @@ for gateway; do
   password "mqtt_$id"
 done
 
-# Rights in NATS subjects: MQTT's cb/v1/5/gw/up/data is cb.v1.5.gw.up.data; $MQTT.sub.> is how QoS 1 is delivered.
+# By MQTT alone. Rights in NATS subjects: MQTT's cb/v1/5/gw/up/data is cb.v1.5.gw.up.data; $MQTT.sub.> is how QoS 1 is delivered.
 {
   echo 'users: ['
-  printf '    {user: core, password: "%s"}\n' "$(cat "$folder/mqtt_core")"
+  printf '    {user: core, password: "%s", allowed_connection_types: ["MQTT"]}\n' "$(cat "$folder/mqtt_core")"
   while IFS=: read -r id shard; do
-    printf '    {user: "%s", password: "%s", permissions: {publish: ["cb.v1.%s.%s.up.*", "$MQTT.sub.>", "$MQTT.deliver.pubrel.>"], subscribe: ["cb.v1.%s.%s.down.*", "$MQTT.sub.>"]}}\n' \
+    printf '    {user: "%s", password: "%s", allowed_connection_types: ["MQTT"], permissions: {publish: ["cb.v1.%s.%s.up.*", "$MQTT.sub.>", "$MQTT.deliver.pubrel.>"], subscribe: ["cb.v1.%s.%s.down.*", "$MQTT.sub.>"]}}\n' \
       "$id" "$(cat "$folder/mqtt_$id")" "$shard" "$id" "$shard" "$id"
   done < "$folder/gateways"
   echo ']'
