@@ -22,9 +22,10 @@ first steps:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["sim"]:
-        return _sim(arguments[1:])
-    options = _parser().parse_args(arguments)
+    if arguments[:1] == ["sim"]:  # has its own parser, and its own --help
+        options = argparse.Namespace(verbose=False, do=lambda _: _sim(arguments[1:]))
+    else:
+        options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -114,10 +115,14 @@ def _sim(arguments: list[str]) -> int:
 
 
 def _cloud_serve(options: argparse.Namespace) -> int:
-    from cloud.app import serve
+    from cloud.app import first_start, serve
     from cloud.config import load
 
-    serve(load(options.config))
+    settings = load(options.config)
+    password = first_start(settings.dsn)
+    if password is not None:
+        print(f"First login 首次登录:  admin / {password}   (to be changed)", flush=True)
+    serve(settings)
     return 0
 
 
