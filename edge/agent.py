@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,13 +22,12 @@ from edge.connectors.base import Connector, LinkFactory
 from edge.connectors.build import build
 from edge.devices import Devices
 from edge.evidence import Still
-from edge.outbox import Outbox
+from edge.outbox import Outbox, OutboxDamaged
 from edge.pipeline import Offload, Pipeline, inline
 from edge.status import StatusPage
 from edge.supervisor import Supervised
 from edge.telemetry import Telemetry
 from edge.uplink.uplink import Uplink
-from protocols.core.errors import StoreError
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
 from scenarios.packs import bind_all
@@ -62,12 +60,12 @@ class Parts:
 
 
 def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
-    """Open the outbox; one that the disk has broken is moved aside and a new epoch begins."""
+    """Open the outbox; one that the disk has broken is moved aside and a new epoch begins.
+
+    A full disk, a missing right or somebody else's lock breaks nothing: StoreError, and the file stays where it is."""
     try:
         return Outbox(path, now_ms=now_ms, max_bytes=max_bytes)
-    except (StoreError, sqlite3.DatabaseError) as error:
-        if not path.exists() or "locked" in str(error):
-            raise
+    except OutboxDamaged as error:
         aside = path.with_name(f"{path.name}.broken-{now_ms}")
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)
@@ -148,8 +146,8 @@ async def run_parts(parts: Parts) -> None:
             group.create_task(parts.pipeline.run(), name="commits")
             group.create_task(_tick(parts.pipeline), name="tick")
     finally:
-        await parts.pipeline.flush()
-        parts.outbox.put_state("engine", parts.engine.snapshot())
+        if await parts.pipeline.flush():
+            parts.outbox.put_state("engine", parts.engine.snapshot())
 
 
 async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:

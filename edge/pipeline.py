@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +32,7 @@ log = logging.getLogger("citybrain.edge.pipeline")
 
 _GATHER_S = 0.02  # an event waits this long for its companions
 _RETRY_S = 1.0
+_MOST_LAG_MS = (1 << 31) - 1  # 24.8 days: a logger that empties its memory is later than the wire can say
 _MOST_WAITING = 200_000  # readings kept in memory while the disk refuses; beyond it the oldest go, counted
 
 
@@ -197,11 +198,13 @@ class Pipeline:
                 self._waiting.exchanges.setdefault(exchange, []).append(on_durable)
                 self._dirty.set()
             return True
-        if self._outbox.seen_exchange(exchange):
-            if on_durable is not None:
-                on_durable()
-            return True
-        return False
+        try:
+            seen = self._outbox.seen_exchange(exchange)
+        except StoreError:
+            return False  # better twice than not at all
+        if seen and on_durable is not None:
+            on_durable()
+        return seen
 
     def _columns(self, sweep: Sweep) -> tuple[Int32s, Float64s]:
         """Aliases of the sweep's points, and what their values are multiplied with to become integers."""
@@ -214,12 +217,15 @@ class Pipeline:
             for info, first in zip(infos, firsts.tolist(), strict=True):
                 self._bind(info.device, info.point, first)
             aliases = np.array([self._outbox.alias(info, 0) for info in infos], dtype=np.int32)
+            factors = np.array([10.0 ** self._outbox.decimals(alias) for alias in aliases.tolist()])
             found = self._sweeps[key] = (aliases, factors)
         return found
 
     def _bind(self, device: str, point: str, first_integer: int) -> None:
         info = self._devices.series(device, point)
         alias = self._outbox.alias(info, first_integer)
+        # In this epoch the series keeps the resolution it was declared with, whatever its type says since an update.
+        info = replace(info, decimals=self._outbox.decimals(alias))
         if alias not in self._reporters:
             self._engine.add_series(alias, info)
             self._reporters[alias] = Reporter(self._devices.policy(info))
@@ -232,7 +238,7 @@ class Pipeline:
                 del column[0]
         waiting.alias.append(alias)
         waiting.ts_ms.append(point.ts_ms)
-        waiting.lag_ms.append(point.lag_ms)
+        waiting.lag_ms.append(min(max(point.lag_ms, -_MOST_LAG_MS), _MOST_LAG_MS))
         waiting.integer.append(point.integer)
         waiting.quality.append(point.quality)
         self.counters["readings_kept"] += 1
@@ -295,13 +301,14 @@ class Pipeline:
         snapshot = self._engine.snapshot() if batch.events else None
 
         def commit() -> None:
-            self._outbox.commit(pending, now_ms=self._clock.now_ms(), exchanges=list(batch.exchanges))
-            if snapshot is not None:
-                self._outbox.put_state("engine", snapshot)
+            state = {"engine": snapshot} if snapshot is not None else {}
+            self._outbox.commit(pending, now_ms=self._clock.now_ms(), exchanges=list(batch.exchanges), state=state)
 
         try:
             await self._offload(commit)
         except StoreError as error:
+            if not error.retry:
+                raise
             if not self.counters["commits_refused"]:
                 log.error("%s", error)
             self.counters["commits_refused"] += 1

@@ -1,5 +1,6 @@
 """The durable queue between what the gateway has learnt and what the cloud has committed."""
 
-from edge.outbox.outbox import Outbox, OutboxDepth, Pending, Row
+from edge.outbox.model import OutboxDamaged, OutboxDepth, Pending, Row
+from edge.outbox.outbox import MOST_ON_THEIR_WAY, Outbox
 
-__all__ = ["Outbox", "OutboxDepth", "Pending", "Row"]
+__all__ = ["MOST_ON_THEIR_WAY", "Outbox", "OutboxDamaged", "OutboxDepth", "Pending", "Row"]

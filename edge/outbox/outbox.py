@@ -10,53 +10,38 @@ number and says how many readings went, of which time, with their digest. ``even
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from protocols.core.errors import ConfigError, ContractError, StoreError
+from edge.outbox.cut import every, half, split
+from edge.outbox.model import OutboxDamaged, OutboxDepth, Pending, Row
+from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
 from protocols.core.model import Event, SeriesInfo
 from protocols.uplink import batch as wire
-from protocols.uplink.columns import Readings, SeriesCode, empty
+from protocols.uplink.columns import Readings, SeriesCode
 from protocols.uplink.digest import add, digest, series_hash
 from protocols.uplink.topics import LANES, Lane
 
 _SCHEMA_VERSION = 1
 _EXCHANGES_KEPT = 20_000
+#: So many rows beyond the last acknowledged may be on their way: after a restart nobody knows which of them are.
+MOST_ON_THEIR_WAY = 64
+#: 2020-01-01, seconds: a clock before it has not been set since the gateway was switched on.
+_CLOCK_SET_S = 1_577_836_800
 _LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
 
 
-@dataclass(slots=True)
-class Pending:
-    """What one commit puts into one lane. ``readings.alias`` are aliases given by :meth:`Outbox.alias`."""
-
-    lane: Lane
-    readings: Readings = field(default_factory=empty)
-    events: Sequence[Event] = ()
-    devices: Sequence[wire.DeviceState] = ()
-    evidence: Sequence[wire.EvidenceChunk] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    lane: Lane
-    seq: int
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxDepth:
-    """Rows waiting per lane, bytes on disk in payloads, readings thrown away so far, age of the oldest row (ms)."""
-
-    rows: dict[Lane, int]
-    payload_bytes: int
-    thinned: int
-    oldest_ms: int
+def _refusal(what: str, error: Exception) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind = OutboxDamaged if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StoreError
+    return kind(f"{what}: {error}")
 
 
 class Outbox:
@@ -71,10 +56,16 @@ class Outbox:
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             self._db.execute("pragma busy_timeout = 5000")
+            found = self._db.execute("pragma quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise OutboxDamaged(f"outbox {path}: {found}")
             self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"outbox {path}: {error}") from error
-        self.epoch = self._epoch(path, now_ms)
+            self.epoch = self._epoch(path, now_ms)
+            self._load()
+        except sqlite3.Error as error:
+            raise _refusal(f"outbox {path}", error) from error
+
+    def _load(self) -> None:
         self._series: dict[tuple[str, str], int] = {}
         self._info: dict[int, wire.Declaration] = {}
         self._declared: dict[int, int] = {}
@@ -86,7 +77,10 @@ class Outbox:
         ):
             self._remember(wire.Declaration(alias, device, point, unit, decimals, reference, device_type), lanes)
         self._codes: dict[int, SeriesCode] = {alias: d.code for alias, d in self._info.items()}
-        self._sent: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._sent: dict[Lane, int] = {
+            LANES[lane]: min(acked + MOST_ON_THEIR_WAY, next_seq - 1)
+            for lane, acked, next_seq in self._db.execute("select lane, acked, next_seq from lane")
+        }
         row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
         self._payload_bytes = int(row[0])
         self.refused = 0  # commits that the disk did not take
@@ -96,7 +90,8 @@ class Outbox:
         if meta and meta.get("schema") != _SCHEMA_VERSION:
             raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {_SCHEMA_VERSION}")
         if not meta:
-            epoch = max(1, now_ms // 1000)
+            # It must be one that this gateway has never had, and a clock that starts at 1970 says the same each time.
+            epoch = now_ms // 1000 if now_ms // 1000 >= _CLOCK_SET_S else 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
             self._db.execute("begin immediate")
             self._db.executemany("insert into meta values (?, ?)", [("schema", _SCHEMA_VERSION), ("epoch", epoch)])
             self._db.executemany(
@@ -132,44 +127,89 @@ class Outbox:
     def series(self) -> list[wire.Declaration]:
         return [self._info[alias] for alias in sorted(self._info)]
 
+    def decimals(self, alias: int) -> int:
+        """The resolution a series was declared with: it holds for the whole epoch, whatever its type says by now."""
+        return self._info[alias].decimals
+
+    def declare_again(self, lane: Lane) -> None:
+        """The core set a row aside and may not know what it declared: say it once more with the rows to come."""
+        bit = 1 << _LANE_NUMBER[lane]
+        with self._transaction("declarations"):
+            self._db.execute("update series set lanes = lanes & ~?", (bit,))
+            for alias in self._declared:
+                self._declared[alias] &= ~bit
+
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def commit(self, pending: Sequence[Pending], *, now_ms: int, exchanges: Sequence[str] = ()) -> None:
-        """Make everything durable in one transaction. Raises StoreError if the disk did not take it (nothing kept)."""
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[None]:
+        """All of it or nothing. Raises StoreError if the disk did not take it."""
         with self._lock:
-            new = list(self._new.values())  # the loop may name further series while we write
-            self._fresh = []
-            payload_bytes = self._payload_bytes
+            payload_bytes, self._fresh = self._payload_bytes, []
             try:
                 self._db.execute("begin immediate")
-                self._db.executemany(
-                    "insert or ignore into series (alias, device, point, unit, decimals, reference, device_type)"
-                    " values (?, ?, ?, ?, ?, ?, ?)",
-                    [(d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type) for d in new],
-                )
-                for part in pending:
-                    self._insert(part, now_ms)
-                if exchanges:
-                    self._db.executemany(
-                        "insert or ignore into exchange values (?, ?)", [(e, now_ms) for e in exchanges]
-                    )
-                if self._payload_bytes > self._max_bytes:
-                    self._thin(now_ms)
+                yield
                 self._db.execute("commit")
-            except (sqlite3.Error, OSError) as error:
+            except BaseException as error:
+                self._payload_bytes = payload_bytes
                 for alias, bit in self._fresh:
                     self._declared[alias] &= ~bit
-                self._payload_bytes = payload_bytes
-                self.refused += 1
                 if self._db.in_transaction:
                     self._db.execute("rollback")
-                raise StoreError(f"the outbox did not take a commit: {error}") from error
-            for declaration in new:
-                del self._new[declaration.alias]
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise _refusal(f"the outbox did not take {what}", error) from error
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise _refusal("the outbox cannot be read", error) from error
+
+    def commit(
+        self,
+        pending: Sequence[Pending],
+        *,
+        now_ms: int,
+        exchanges: Sequence[str] = (),
+        state: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Make everything durable in one transaction. Raises StoreError if the disk did not take it (nothing kept)."""
+        new = list(self._new.values())  # the loop may name further series while we write
+        try:
+            with self._transaction("a commit"):
+                self._write(pending, new, exchanges, state or {}, now_ms)
+        except StoreError:
+            self.refused += 1
+            raise
+        for declaration in new:
+            del self._new[declaration.alias]
+
+    def _write(
+        self,
+        pending: Sequence[Pending],
+        new: Sequence[wire.Declaration],
+        exchanges: Sequence[str],
+        state: Mapping[str, bytes],
+        now_ms: int,
+    ) -> None:
+        self._db.executemany(
+            "insert or ignore into series (alias, device, point, unit, decimals, reference, device_type)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
+            [(d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type) for d in new],
+        )
+        for part in pending:
+            self._insert(part, now_ms)
+        self._db.executemany("insert or ignore into exchange values (?, ?)", [(e, now_ms) for e in exchanges])
+        self._db.executemany("insert or replace into state values (?, ?)", list(state.items()))
+        if self._payload_bytes > self._max_bytes:
+            self._thin(now_ms)
 
     def _insert(self, part: Pending, now_ms: int) -> None:
-        for readings in _split(part.readings):
-            first = readings is part.readings or len(readings) == 0
+        for number, readings in enumerate(split(part.readings)):
+            first = number == 0
             self._insert_row(
                 part.lane,
                 readings,
@@ -193,18 +233,32 @@ class Outbox:
         aliases = np.unique(readings.alias).tolist()
         fresh = [alias for alias in aliases if not self._declared[alias] & bit]
         seq, total = self._db.execute("select next_seq, digest from lane where lane = ?", (number,)).fetchone()
-        payload = wire.encode(
-            wire.Batch(
-                epoch=self.epoch,
-                seq=seq,
-                readings=readings,
-                declarations=tuple(self._info[alias] for alias in fresh),
-                events=tuple(events),
-                devices=tuple(devices),
-                evidence=tuple(evidence),
-            ),
-            self._codes,
-        )
+        try:
+            payload = wire.encode(
+                wire.Batch(
+                    epoch=self.epoch,
+                    seq=seq,
+                    readings=readings,
+                    declarations=tuple(self._info[alias] for alias in fresh),
+                    events=tuple(events),
+                    devices=tuple(devices),
+                    evidence=tuple(evidence),
+                ),
+                self._codes,
+            )
+        except LocalProtocolError as error:
+            if error.reason != "too_big" or max(len(readings), len(events), len(devices), len(evidence)) < 2:
+                raise
+            for which in (0, 1):
+                self._insert_row(
+                    lane,
+                    every(readings, half(len(readings), which)),
+                    events[half(len(events), which)],
+                    devices[half(len(devices), which)],
+                    evidence[half(len(evidence), which)],
+                    now_ms,
+                )
+            return
         self._db.execute(
             "insert into batch values (?, ?, ?, ?, ?, ?)", (number, seq, now_ms, len(readings), len(events), payload)
         )
@@ -235,13 +289,15 @@ class Outbox:
         for lane in ("backfill", "data"):
             number = _LANE_NUMBER[lane]
             rows = self._db.execute(
-                "select seq, payload, readings from batch where lane = ? and seq > ? and readings > 0 order by seq",
+                "select seq, readings from batch where lane = ? and seq > ? and readings > 0 order by seq",
                 (number, self._sent[lane]),
             )
             thinned = 0
-            for seq, payload, count in rows.fetchall():
+            for seq, count in rows.fetchall():
                 if self._payload_bytes <= goal:
                     break
+                found = self._db.execute("select payload from batch where lane = ? and seq = ?", (number, seq))
+                payload = found.fetchone()[0]
                 envelope = wire.open_envelope(payload)
                 kept = wire.decode(envelope, self._codes)
                 stone = wire.encode(
@@ -275,7 +331,7 @@ class Outbox:
 
     def rows(self, lane: Lane, after: int, *, limit: int = 32) -> list[Row]:
         """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on."""
-        with self._lock:
+        with self._reading():
             found = self._db.execute(
                 "select seq, payload from batch where lane = ? and seq > ? order by seq limit ?",
                 (_LANE_NUMBER[lane], after, limit),
@@ -287,16 +343,16 @@ class Outbox:
     def acknowledge(self, epoch: int, lane: Lane, committed: int) -> int:
         """The cloud has committed a lane up to here: delete. Returns the number of rows freed.
 
-        Raises ContractError for an acknowledgement of another epoch or of what was never written.
+        Raises ContractError for an acknowledgement of another epoch or of what was never written, StoreError if the
+        disk did not take it (it will come again).
         """
         number = _LANE_NUMBER[lane]
-        with self._lock:
+        with self._transaction("an acknowledgement"):
             next_seq, acked = self._db.execute("select next_seq, acked from lane where lane = ?", (number,)).fetchone()
             if epoch != self.epoch or committed >= next_seq:
                 raise ContractError(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
             if committed <= acked:
                 return 0
-            self._db.execute("begin immediate")
             size, count = self._db.execute(
                 "select coalesce(sum(length(payload)), 0), count(*) from batch where lane = ? and seq <= ?",
                 (number, committed),
@@ -308,23 +364,22 @@ class Outbox:
                 " (select made_ms from exchange order by made_ms desc limit ?))",
                 (_EXCHANGES_KEPT,),
             )
-            self._db.execute("commit")
             self._payload_bytes -= size
-            return int(count)
+        return int(count)
 
     def acked(self, lane: Lane) -> int:
-        with self._lock:
+        with self._reading():
             row = self._db.execute("select acked from lane where lane = ?", (_LANE_NUMBER[lane],)).fetchone()
         return int(row[0])
 
     def seen_exchange(self, exchange: str) -> bool:
         """Whether a push of this identity is durable already."""
-        with self._lock:
+        with self._reading():
             row = self._db.execute("select 1 from exchange where id = ?", (exchange,)).fetchone()
         return row is not None
 
     def depth(self, now_ms: int) -> OutboxDepth:
-        with self._lock:
+        with self._reading():
             counts = dict(self._db.execute("select lane, count(*) from batch group by lane").fetchall())
             oldest = self._db.execute("select min(made_ms) from batch").fetchone()[0]
             thinned = self._db.execute("select sum(thinned) from lane").fetchone()[0]
@@ -337,7 +392,7 @@ class Outbox:
 
     def totals(self) -> dict[Lane, dict[str, int]]:
         """Everything ever accepted, per lane: readings, events, digest, thinned, last sequence, acknowledged."""
-        with self._lock:
+        with self._reading():
             rows = self._db.execute("select lane, next_seq - 1, acked, readings, events, digest, thinned from lane")
             return {
                 LANES[lane]: {
@@ -354,33 +409,14 @@ class Outbox:
     # -- state --------------------------------------------------------------------------------------------------
 
     def put_state(self, name: str, value: bytes) -> None:
-        with self._lock:
+        with self._transaction("its state"):
             self._db.execute("insert or replace into state values (?, ?)", (name, value))
 
     def get_state(self, name: str) -> bytes | None:
-        with self._lock:
+        with self._reading():
             row = self._db.execute("select value from state where name = ?", (name,)).fetchone()
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-_MAX_ROW_READINGS = 50_000  # keeps a row well under the wire's limit even when nothing compresses
-
-
-def _split(readings: Readings) -> list[Readings]:
-    if len(readings) <= _MAX_ROW_READINGS:
-        return [readings]
-    cuts = range(0, len(readings), _MAX_ROW_READINGS)
-    return [
-        Readings(
-            readings.alias[at : at + _MAX_ROW_READINGS],
-            readings.ts_ms[at : at + _MAX_ROW_READINGS],
-            readings.lag_ms[at : at + _MAX_ROW_READINGS],
-            readings.integer[at : at + _MAX_ROW_READINGS],
-            readings.quality[at : at + _MAX_ROW_READINGS],
-        )
-        for at in cuts
-    ]

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edge.outbox import Row
+from edge.outbox import MOST_ON_THEIR_WAY, Row
 from protocols.uplink.topics import LANES, Lane
 
-_WINDOW_ROWS: dict[Lane, int] = {"event": 64, "data": 64, "backfill": 24, "evidence": 4}
+_WINDOW_ROWS: dict[Lane, int] = {"event": MOST_ON_THEIR_WAY, "data": MOST_ON_THEIR_WAY, "backfill": 24, "evidence": 4}
 _WINDOW_BYTES: dict[Lane, int] = {"event": 4 << 20, "data": 4 << 20, "backfill": 2 << 20, "evidence": 1 << 20}
 _RESEND_REST_MS = 1000  # acknowledgements of one burst all say "again": once is enough
 

@@ -18,7 +18,7 @@ from edge.config import MqttConfig
 from edge.outbox import Outbox
 from edge.uplink.sender import Sender
 from edge.uplink.session import MqttSession
-from protocols.core.errors import ContractError, LinkDown, LinkRefused, TransportError
+from protocols.core.errors import ContractError, LinkDown, StoreError, TransportError
 from protocols.uplink import topics
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import WIRE_VERSION
@@ -28,6 +28,8 @@ log = logging.getLogger("citybrain.edge.uplink")
 
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
 _TICK_S = 0.25
+#: Reasons for which saying the declarations again would change nothing.
+_DECLARED_ALL_THE_SAME = ("foreign_device", "newer_version")
 
 
 class Uplink:
@@ -60,7 +62,14 @@ class Uplink:
         self._wake = asyncio.Event()
         self.live = False
         self.connected = False
-        self.counters: dict[str, int] = {"connects": 0, "losses": 0, "sent_batches": 0, "sent_bytes": 0, "resent": 0}
+        self.counters: dict[str, int] = {
+            "connects": 0,
+            "losses": 0,
+            "sent_batches": 0,
+            "sent_bytes": 0,
+            "resent": 0,
+            "acks_not_kept": 0,
+        }
         self.last_error = ""
 
     def wake(self) -> None:
@@ -74,7 +83,9 @@ class Uplink:
             started = asyncio.get_running_loop().time()
             try:
                 await self._serve()
-            except (TransportError, LinkRefused) as error:
+            except (TransportError, StoreError) as error:
+                if not error.retry and isinstance(error, StoreError):
+                    raise
                 if self.connected or not self.last_error:
                     log.warning("uplink lost: %s", error)
                 self.last_error = str(error)
@@ -120,7 +131,7 @@ class Uplink:
                 group.create_task(self._send(session, sender))
                 group.create_task(self._heartbeat(session))
         except BaseExceptionGroup as errors:
-            expected, others = errors.split(TransportError)
+            expected, others = errors.split((TransportError, StoreError))
             if others is not None or expected is None:
                 raise
             raise _first(expected) from None
@@ -177,11 +188,18 @@ class Uplink:
                 if ack.epoch != self._outbox.epoch:
                     continue  # of an outbox that is gone: queued by the broker while we were away
                 await asyncio.to_thread(self._outbox.acknowledge, ack.epoch, lane, ack.committed)
+                if ack.rejected_seq:
+                    self._rejected(lane, ack.rejected_seq, ack.reason)
+                    if ack.reason not in _DECLARED_ALL_THE_SAME:
+                        await asyncio.to_thread(self._outbox.declare_again, lane)
             except (DecodeError, ContractError) as error:
                 log.warning("an acknowledgement that makes no sense: %s", error)
                 continue
-            if ack.rejected_seq:
-                self._rejected(lane, ack.rejected_seq, ack.reason)
+            except StoreError as error:
+                if not error.retry:
+                    raise
+                self.counters["acks_not_kept"] += 1  # what it frees is sent again, and acknowledged again
+                continue
             sender.acknowledged(lane, ack.committed, resend=ack.resend, now_ms=self._monotonic_ms())
             self.live = True
             self._wake.set()
