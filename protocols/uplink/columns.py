@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocols.core.errors import ContractError
+from protocols.core.errors import ContractError, LocalProtocolError
 from protocols.core.model import Int32s, Int64s, Quality, UInt8s
 from protocols.uplink import varint
 from protocols.uplink.varint import UInt64s
 
 FLOAT_BITS = 255  # SeriesDecl.decimals: the integer is the bit pattern of a float64
 MAX_READINGS = 1_000_000  # a batch that claims more is refused before memory is taken for it
+MAX_BLOCKS = 10_000  # each costs a core some 0.1 ms: a kilobyte of zstd must not keep it busy for minutes
 
 _LAG_CONSTANT, _LAG_EACH, _QUALITY_RUNS = 1, 2, 4
 
@@ -77,7 +78,7 @@ def _fold_float_bits(integers: Int64s) -> Int64s:
 
 
 def encode_blocks(readings: Readings, codes: Mapping[int, SeriesCode], origin_ms: int) -> bytes:
-    """Readings to the block body. ``origin_ms`` is the epoch in milliseconds. Times of one alias must not decrease."""
+    """Readings to the block body. ``origin_ms`` is the epoch in milliseconds. Raises LocalProtocolError ``too_big``."""
     if not len(readings):
         return b""
     order = np.lexsort((readings.ts_ms, readings.alias))
@@ -92,6 +93,8 @@ def encode_blocks(readings: Readings, codes: Mapping[int, SeriesCode], origin_ms
         shape = (ts[start:stop].tobytes(), lag[start:stop].tobytes())
         groups.setdefault(shape, []).append((int(alias[start]), start, stop))
 
+    if len(groups) > MAX_BLOCKS:
+        raise LocalProtocolError(f"{len(groups)} blocks in a batch; at most {MAX_BLOCKS}", reason="too_big")
     previous_ms = origin_ms
     parts: list[UInt64s] = []
     for members in groups.values():
@@ -181,6 +184,8 @@ def decode_blocks(
         return numbers[at - count : at]
 
     while at < total_numbers:
+        if len(parts) >= MAX_BLOCKS:
+            raise ContractError(f"more than {MAX_BLOCKS} blocks in a batch", reason="malformed")
         head, rows = (int(n) for n in take(2))
         flags, runs = head & 7, head >> 3
         if not 0 < runs <= MAX_READINGS or not 0 < rows <= MAX_READINGS:
