@@ -45,11 +45,15 @@ class Reporter:
 
     def offer(self, point: Point) -> list[Point]:
         sent, policy = self._sent, self._policy
-        if sent is None or policy.mode == "all" or point.quality != sent.quality:
+        if sent is None or policy.mode == "all":
             return self._send(point)
-        if point.ts_ms <= sent.ts_ms:
+        newest = self._held or sent
+        if point.ts_ms <= newest.ts_ms:
             # Late or corrected: the line cannot be bent backwards, so it goes as it is and changes no state.
-            return [point] if point.integer != sent.integer or point.ts_ms < sent.ts_ms else []
+            said = (newest.ts_ms, newest.integer, newest.quality)
+            return [point] if (point.ts_ms, point.integer, point.quality) != said else []
+        if point.quality != sent.quality:
+            return self._send(point)
         if policy.mode == "deadband":
             moved = abs(point.integer - sent.integer)
             due = point.ts_ms - sent.ts_ms >= policy.snapshot_ms
@@ -68,12 +72,16 @@ class Reporter:
     def _door(self, point: Point, sent: Point) -> list[Point]:
         span_ms = point.ts_ms - sent.ts_ms
         width = max(self._policy.deadband, 0)
-        upper = min(self._upper, (point.integer + width - sent.integer) / span_ms)
-        lower = max(self._lower, (point.integer - width - sent.integer) / span_ms)
-        if upper >= lower and span_ms < self._policy.snapshot_ms:
-            self._held, self._upper, self._lower = point, upper, lower
+        slope = (point.integer - sent.integer) / span_ms
+        # The line to this very point must pass all before it: that some line does (Bristol's test) leaves twice the
+        # deadband to the points between.
+        fits = self._lower <= slope <= self._upper
+        if fits and span_ms < self._policy.snapshot_ms:
+            self._held = point
+            self._upper = min(self._upper, slope + width / span_ms)
+            self._lower = max(self._lower, slope - width / span_ms)
             return []
-        if upper >= lower:
+        if fits:
             self._held = None  # the line to this point is good; snapshot is due
             return self._send(point)
         if self._held is None:
