@@ -1,8 +1,8 @@
 """Readings committed per second: broker, worker, rules and database, against a bare binary COPY of the same rows.
 
 Everything is real and on this machine: nats-server, PostgreSQL, one worker process, one publisher process whose batches
-were encoded beforehand. The limit measured in the same run is COPY of the same rows, 20 000 a transaction, into the same
-table with the same index. ``rules`` are the three packs, bound to devices among the series.
+were encoded beforehand. The limit measured in the same run is COPY of the same rows, 20 000 a transaction, into the
+same table with the same index. ``rules`` are the three packs, bound to devices among the series.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _batches(shard: int, count: int, start_ms: int) -> list[bytes]:
 
 
 def _publish(folder: Path, port: int, count: int, start_ms: int) -> None:
-    """The publisher process: each gateway keeps a window of batches on their way and goes on as they are acknowledged."""
+    """The publisher process: each gateway keeps a window of batches on their way, as an agent does."""
     clients = []
     for gateway, shard in GATEWAYS:
         payloads = _batches(shard, count, start_ms)

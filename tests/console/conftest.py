@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import psycopg
 import pytest
 from selenium import webdriver
@@ -44,7 +43,6 @@ class Console:
     dsn: str
     log: Path
     first_password: str
-    start_s: float
 
     def db(self) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(self.dsn, autocommit=True)
@@ -79,12 +77,8 @@ def console(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
             pass
         assert server.running and time.monotonic() - started < 60, server.log.read_text()
         time.sleep(0.05)
-    family = psutil.Process().children(recursive=True)
-    core = next(p for p in family if "cloud.app" in p.cmdline())
-    # Processor time, not wall time: what else runs on the machine is no property of the core.
-    start_s = sum(core.cpu_times()[:2])
     first = server.log.read_text().partition("password ")[2].partition(" ")[0]
-    yield Console(url, dsn, server.log, first, start_s)
+    yield Console(url, dsn, server.log, first)
     server.end()
 
 

@@ -124,7 +124,7 @@ def test_agent_killed_again_and_again_loses_no_record() -> None:
     kept, ledger = play(load_scene(DISTRICT), body)
     dust = ledger.totals()["site-1-dust"]
     assert len(dust.uploads) > 1790
-    assert dust.faults["wrong_checksum"] > 30
+    assert dust.faults["wrong_checksum"] >= len(dust.uploads) // 150  # the scene damages every 150th frame
     exchanges = {f"010000A8900016F000169DC0/{cn}/{moment}": (cn, moment) for cn, moment in dust.uploads}
     lost = [record for exchange, record in exchanges.items() if exchange not in kept]
     assert not dust.acknowledged & set(lost)
