@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
-from edge.connectors.config import ConnectorConfig
+from edge.connectors.config import ConnectorConfig, split_address
 from edge.connectors.config import check as check_connector
 from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
@@ -15,6 +18,8 @@ from protocols.core.errors import ConfigError, PackInvalid
 from protocols.uplink.topics import valid_gateway_id
 from scenarios.binding import ScenarioBinding
 from scenarios.packs import bind_all
+
+T = TypeVar("T")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -79,34 +84,92 @@ def load(path: Path) -> EdgeConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     config = tomlfile.decode(text, EdgeConfig, str(path))
-    if not valid_gateway_id(config.gateway.id):
-        raise ConfigError(f"{path}: gateway.id {config.gateway.id!r}: lower-case letters, digits and hyphens only")
-    _check_parts(config, path)
-    _refuse_twice([c.id for c in config.connector], "connector id", path)
-    devices = [d.id for c in config.connector for d in c.device] + [c.id for c in config.camera]
-    _refuse_twice(devices, "device id", path)
+    _Check(config, text, str(path)).all()
     return config
 
 
-def _check_parts(config: EdgeConfig, path: Path) -> None:
-    """What the structs cannot say: device types that exist, polygons with an area, packs with their roles."""
-    for connector in config.connector:
-        try:
-            check_connector(connector)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-    for camera in config.camera:
-        check_camera(camera, str(path))
+def split_url(url: str) -> tuple[bool, str, int]:
+    """Broker's address: (TLS, host, port). Raises ConfigError."""
     try:
-        bind_all(config.scenario)
-    except (ConfigError, PackInvalid) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"{url!r}: {error}") from error
+    if parts.scheme not in ("mqtt", "mqtts") or not host:
+        raise ConfigError(f"{url!r} is not mqtt://host:port or mqtts://host:port")
+    return parts.scheme == "mqtts", host, port or (8883 if parts.scheme == "mqtts" else 1883)
 
 
-def _refuse_twice(names: list[str], what: str, path: Path) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{path}: {what} {name!r} is used twice")
+class _Check:
+    """What the structs cannot say: names used once, places on Earth, types that exist, packs with their roles."""
+
+    def __init__(self, config: EdgeConfig, text: str, name: str) -> None:
+        self._config = config
+        self._text = text
+        self._name = name
+
+    def all(self) -> None:
+        self._gateway(self._config.gateway)
+        self._within("mqtt", "url", split_url, self._config.mqtt.url)
+        for at, connector in enumerate(self._config.connector):
+            self._within(f"connector[{at}]", "", check_connector, connector)
+        for camera in self._config.camera:
+            check_camera(camera, self._name)
+        for at, rule in enumerate(self._config.report):
+            if not math.isfinite(rule.snapshot_s or 0) or not math.isfinite(rule.deadband or 0):
+                raise self._error(f"report[{at}]", "snapshot_s", "deadband and snapshot_s are finite numbers")
+        known = self._once()
+        for at, binding in enumerate(self._config.scenario):
+            self._within(f"scenario[{at}]", "pack", bind_all, [binding])
+            for role, devices in binding.devices.items():
+                self._known(f"scenario[{at}].devices", role, devices, known)
+        for at, place in enumerate(self._config.place):
+            self._known(f"place[{at}]", "device", (place.device,), known)
+
+    def _gateway(self, gateway: GatewayConfig) -> None:
+        if not valid_gateway_id(gateway.id):
+            raise self._error("gateway", "id", f"{gateway.id!r}: lower-case letters, digits and hyphens only")
+        if gateway.location is not None:
+            lon, lat = gateway.location
+            if not (-180 <= lon <= 180 and -90 <= lat <= 90):
+                raise self._error("gateway", "location", f"{gateway.location} is not [longitude, latitude] in degrees")
+        if gateway.status_listen:
+            self._within(
+                "gateway", "status_listen", lambda listen: split_address(listen, "host"), gateway.status_listen
+            )
+
+    def _once(self) -> set[str]:
+        """Every device's id; connectors and devices are each named once."""
+        connectors: set[str] = set()
+        known: set[str] = set()
+        for at, connector in enumerate(self._config.connector):
+            self._new(f"connector[{at}]", "connector id", connector.id, connectors)
+            for number, device in enumerate([device.id for device in connector.device]):
+                self._new(f"connector[{at}].device[{number}]", "device id", device, known)
+        for at, camera in enumerate(self._config.camera):
+            self._new(f"camera[{at}]", "device id", camera.id, known)
+        return known
+
+    def _new(self, where: str, what: str, name: str, seen: set[str]) -> None:
+        if name in seen:
+            raise self._error(where, "id", f"{what} {name!r} is used twice")
+        seen.add(name)
+
+    def _known(self, where: str, key: str, devices: tuple[str, ...], known: set[str]) -> None:
+        for device in devices:
+            if device not in known:
+                raise self._error(where, key, f"no device {device!r} on this gateway")
+
+    def _within(self, where: str, key: str, check: Callable[[T], object], value: T) -> None:
+        try:
+            check(value)
+        except (ConfigError, PackInvalid) as error:
+            raise self._error(where, key, str(error)) from error
+
+    def _error(self, where: str, key: str, message: str) -> ConfigError:
+        line = tomlfile.locate(self._text, f"$.{where}", key)
+        place = f"{self._name}:{line}" if line else self._name
+        return ConfigError(f"{place}: {message} (at {where}{'.' + key if key else ''})")
 
 
 def read_secret(path: Path, base: Path) -> str:

@@ -10,14 +10,13 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.config import MqttConfig
-from protocols.core.errors import ConfigError, LinkDown, LinkRefused, LinkTimeout
+from edge.config import MqttConfig, split_url
+from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout
 
 _CONNECT_TIMEOUT_S = 8.0
 _REFUSED = {
@@ -38,11 +37,7 @@ class MqttSession:
     """Connected from :meth:`open` until :meth:`receive` raises LinkDown or :meth:`close`."""
 
     def __init__(self, config: MqttConfig, client_id: str, password: str, will: tuple[str, bytes] | None) -> None:
-        parts = urlsplit(config.url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise ConfigError(f"mqtt.url {config.url!r}: mqtt://host:port or mqtts://host:port")
-        self._host = parts.hostname
-        self._port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        tls, self._host, self._port = split_url(config.url)
         self._keepalive_s = config.keepalive_s
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Message | Exception] = asyncio.Queue(maxsize=10_000)
@@ -54,7 +49,7 @@ class MqttSession:
         client.connect_timeout = _CONNECT_TIMEOUT_S / 2
         if config.username:
             client.username_pw_set(config.username, password)
-        if parts.scheme == "mqtts":
+        if tls:
             client.tls_set_context(ssl.create_default_context(cafile=config.ca_file or None))
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
