@@ -16,8 +16,6 @@ from tests.cloud_api import city
 from tests.console.conftest import SHOTS, Browser, Console
 from tests.console.picture import shrink
 
-pytestmark = pytest.mark.xdist_group("console")  # one browser, one order
-
 PASSWORD = "Chaohu-ferry-2209"
 VIEWS = (
     ("map", "/", ".cb-map g.mk", "地图", "Map"),
