@@ -22,6 +22,7 @@ import numpy as np
 
 from edge.outbox.cut import every, half, split
 from edge.outbox.model import OutboxDamaged, OutboxDepth, Pending, Row
+from edge.outbox.renew import renumber
 from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
 from protocols.core.model import Event, SeriesInfo
 from protocols.uplink import batch as wire
@@ -36,6 +37,11 @@ MOST_ON_THEIR_WAY = 64
 #: 2020-01-01, seconds: a clock before it has not been set since the gateway was switched on.
 _CLOCK_SET_S = 1_577_836_800
 _LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
+
+
+def _new_epoch(now_ms: int) -> int:
+    """One that this gateway has never had; and a clock that starts at 1970 says the same each time."""
+    return now_ms // 1000 if now_ms // 1000 >= _CLOCK_SET_S else 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
 
 
 def _refusal(what: str, error: Exception) -> StoreError:
@@ -90,8 +96,7 @@ class Outbox:
         if meta and meta.get("schema") != _SCHEMA_VERSION:
             raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {_SCHEMA_VERSION}")
         if not meta:
-            # It must be one that this gateway has never had, and a clock that starts at 1970 says the same each time.
-            epoch = now_ms // 1000 if now_ms // 1000 >= _CLOCK_SET_S else 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
+            epoch = _new_epoch(now_ms)
             self._db.execute("begin immediate")
             self._db.executemany("insert into meta values (?, ?)", [("schema", _SCHEMA_VERSION), ("epoch", epoch)])
             self._db.executemany(
@@ -138,6 +143,28 @@ class Outbox:
             self._db.execute("update series set lanes = lanes & ~?", (bit,))
             for alias in self._declared:
                 self._declared[alias] &= ~bit
+
+    def begin_again(self, now_ms: int) -> None:
+        """The core has lost what it had acknowledged: a new epoch for all that waits. Raises StoreError."""
+        bits = 1 << _LANE_NUMBER["data"] | 1 << _LANE_NUMBER["backfill"]
+        epoch, declared, sent = self.epoch, dict(self._declared), self._sent
+        try:
+            with self._transaction("a new epoch"):
+                named = [row[0] for row in self._db.execute("select alias from series order by alias")]
+                self.epoch = max(_new_epoch(now_ms), epoch + 1)
+                self._sent = dict.fromkeys(LANES, 0)
+                self._declared.update(dict.fromkeys(named, bits))
+                self._db.execute("update meta set value = ? where name = 'epoch'", (self.epoch,))
+                self._db.execute("update series set lanes = ?", (bits,))
+                for lane, number in _LANE_NUMBER.items():
+                    said = [self._info[alias] for alias in named] if lane in ("data", "backfill") else []
+                    renumber(self._db, number, self.epoch, said, self._codes, now_ms)
+                row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
+                self._payload_bytes = int(row[0])
+        except BaseException:
+            self.epoch, self._sent = epoch, sent
+            self._declared.update(declared)
+            raise
 
     # -- writing ------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class MqttSession:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Message | Exception] = asyncio.Queue(maxsize=10_000)
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._subscribed: asyncio.Future[None] = self._loop.create_future()
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=mqtt.MQTTv311
         )
@@ -56,6 +57,7 @@ class MqttSession:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
 
     async def open(self, subscription: str) -> None:
         """Connect and subscribe. Raises LinkDown, LinkTimeout or LinkRefused."""
@@ -67,9 +69,10 @@ class MqttSession:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await self._ready
+                self._client.subscribe(subscription, qos=1)
+                await self._subscribed
         except TimeoutError:
             raise LinkTimeout(f"broker {self._host}:{self._port} accepts but does not answer") from None
-        self._client.subscribe(subscription, qos=1)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=qos, retain=retain)
@@ -100,6 +103,10 @@ class MqttSession:
     def _on_disconnect(self, _c: Any, _u: Any, _f: Any, code: ReasonCode, _p: Any) -> None:
         self._call(self._fail, LinkDown(f"broker {self._host}:{self._port}: {code}"))
 
+    def _on_subscribe(self, _c: Any, _u: Any, _mid: Any, codes: list[ReasonCode], _p: Any) -> None:
+        refused = next((code for code in codes if code.is_failure), None)
+        self._call(self._heard, LinkRefused(f"our own topics are refused: {refused}") if refused is not None else None)
+
     def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
         self._call(self._put, Message(message.topic, bytes(message.payload)))
 
@@ -113,9 +120,19 @@ class MqttSession:
         if not self._ready.done():
             self._ready.set_result(None)
 
+    def _heard(self, refusal: LinkRefused | None) -> None:
+        if self._subscribed.done():
+            return
+        if refusal is None:
+            self._subscribed.set_result(None)
+        else:
+            self._subscribed.set_exception(refusal)
+
     def _fail(self, error: Exception) -> None:
         if not self._ready.done():
             self._ready.set_exception(error)
+        elif not self._subscribed.done():
+            self._subscribed.set_exception(error)
         else:
             self._put(error)
 

@@ -28,6 +28,7 @@ log = logging.getLogger("citybrain.edge.uplink")
 
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
 _TICK_S = 0.25
+_FORGOT_TIMES = 3  # and for three timeouts
 #: Reasons for which saying the declarations again would change nothing.
 _DECLARED_ALL_THE_SAME = ("foreign_device", "newer_version")
 
@@ -60,6 +61,7 @@ class Uplink:
         self._rejected = rejected
         self._health_every_s = health_every_s
         self._wake = asyncio.Event()
+        self._behind: dict[Lane, tuple[int, int]] = {}  # since when (ms), how often the core asked for what is gone
         self.live = False
         self.connected = False
         self.counters: dict[str, int] = {
@@ -69,6 +71,7 @@ class Uplink:
             "sent_bytes": 0,
             "resent": 0,
             "acks_not_kept": 0,
+            "new_epochs": 0,
         }
         self.last_error = ""
 
@@ -188,6 +191,7 @@ class Uplink:
                 if ack.epoch != self._outbox.epoch:
                     continue  # of an outbox that is gone: queued by the broker while we were away
                 await asyncio.to_thread(self._outbox.acknowledge, ack.epoch, lane, ack.committed)
+                await self._notice_a_core_that_forgot(ack, lane)
                 if ack.rejected_seq:
                     self._rejected(lane, ack.rejected_seq, ack.reason)
                     if ack.reason not in _DECLARED_ALL_THE_SAME:
@@ -203,6 +207,26 @@ class Uplink:
             sender.acknowledged(lane, ack.committed, resend=ack.resend, now_ms=self._monotonic_ms())
             self.live = True
             self._wake.set()
+
+    async def _notice_a_core_that_forgot(self, ack: pb.Ack, lane: Lane) -> None:
+        """Its database came back from a backup: it asks for rows that were deleted here because it had them.
+
+        An old acknowledgement, kept by the broker while we were away, says the same, once and not for long."""
+        if not ack.resend or ack.committed >= self._outbox.acked(lane):
+            self._behind.pop(lane, None)
+            return
+        now_ms = self._monotonic_ms()
+        since_ms, times = self._behind.get(lane, (now_ms, 0))
+        self._behind[lane] = (since_ms, times + 1)
+        if times >= _FORGOT_TIMES and now_ms - since_ms >= 3000 * self._config.ack_timeout_s:
+            acked = self._outbox.acked(lane)
+            log.error(
+                "the core has %s up to %d, it had acknowledged %d: a new epoch begins", lane, ack.committed, acked
+            )
+            await asyncio.to_thread(self._outbox.begin_again, self._clock.now_ms())
+            self.counters["new_epochs"] += 1
+            self._behind.clear()
+            raise LinkDown("the core has lost what it had acknowledged; everything that waits goes in a new epoch")
 
     async def _heartbeat(self, session: MqttSession) -> None:
         while True:

@@ -16,7 +16,7 @@ import psycopg
 from protocols.uplink.topics import Lane
 from tests.cloud_ingest.site import Core, CoreProcess, Feeder, enrol, query, reconcile
 from tests.fixtures.broker import StartBroker
-from tests.fixtures.postgres import Postgres
+from tests.fixtures.postgres import Postgres, new_database
 from tests.fixtures.wait import until
 
 GATEWAY, SHARD = "gw-t-01", 9
@@ -145,6 +145,29 @@ def test_the_gateway_goes_and_comes_back_with_its_outbox(tmp_path: Path, dsn: st
         until(lambda: query(dsn, "select online from gateway") == [(True,)], "the gateway is online again")
         feeder.disconnect()
         until(lambda: query(dsn, "select online from gateway") == [(False,)], "its farewell is heard")
+
+
+def test_the_database_comes_back_from_an_old_backup(
+    tmp_path: Path, postgres: Postgres, dsn: str, start_broker: StartBroker
+) -> None:
+    """What was lost with it is lost; but the gateway does not stand still for ever, and what waits arrives once."""
+    enrol(dsn, (GATEWAY, SHARD))
+    broker = start_broker([(GATEWAY, SHARD)])
+    restored = new_database(postgres)
+    enrol(restored, (GATEWAY, SHARD))
+    with Feeder(broker, GATEWAY, SHARD, tmp_path) as feeder:
+        with Core(dsn, broker):
+            feeder.feed(20)
+            feeder.drained()
+        feeder.feed(20, lane="backfill")
+        feeder.feed(20)
+        with Core(restored, broker):
+            feeder.drained()
+        assert feeder.uplink is not None and feeder.uplink.counters["new_epochs"] == 1
+    ((count, distinct),) = query(restored, "select count(*), count(distinct (series_id, ts)) from reading")
+    assert (count, distinct) == (800, 800)
+    assert query(restored, "select count(*) from dead_letter") == [(0,)]
+    assert not feeder.rejected
 
 
 def test_two_workers_on_one_shard_and_the_owner_loses_its_database_session(

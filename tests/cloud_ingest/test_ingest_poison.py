@@ -203,7 +203,7 @@ POISONS: dict[str, tuple[str, bytes, str]] = {
     "zstd bomb": (
         "data",
         pb.Batch(epoch=EPOCH, seq=2, readings_zstd=_bomb(40_000)).SerializeToString(),
-        "zstd",
+        "too_big",
     ),
     "zstd that says 4 GiB": (
         "data",

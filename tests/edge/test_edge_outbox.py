@@ -458,3 +458,40 @@ def test_killed_in_the_middle_of_commits(tmp_path: Path) -> None:
             assert seqs == list(range(total["acked"] + 1, total["seq"] + 1))
         outbox.close()
     assert list(tmp_path.glob("*broken*")) == []
+
+
+def test_begin_again_gives_all_that_waits_a_new_epoch(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "o.db", max_bytes=60_000)
+    rng = random.Random(4)
+    a, b = outbox.alias(SeriesInfo("m", "a", decimals=1), 5), outbox.alias(SeriesInfo("m", "b", decimals=255), 0)
+    for n in range(40):
+        rows = [((a, b)[k % 2], NOW_MS + 100 * n + k, rng.getrandbits(40)) for k in range(60)]
+        outbox.commit([Pending("data", columns(rows)), Pending("event", events=[event(n)])], now_ms=NOW_MS + n)
+    for n in range(200):
+        rows = [(b, NOW_MS + 100 * n + k, rng.getrandbits(50)) for k in range(60)]
+        outbox.commit([Pending("backfill", columns(rows))], now_ms=NOW_MS + n)
+    outbox.acknowledge(outbox.epoch, "data", 30)
+    outbox.acknowledge(outbox.epoch, "event", 39)
+    before = {lane: all_batches(outbox, lane) for lane in LANES}
+    accepted = outbox.totals()
+    assert outbox.depth(0).thinned > 0
+    old = outbox.epoch
+    outbox.begin_again(NOW_MS)  # within the second of its birth: still another epoch
+    assert outbox.epoch == old + 1
+    late = outbox.alias(SeriesInfo("m", "c"), 0)
+    outbox.commit([Pending("data", columns([(a, NOW_MS, 7), (late, NOW_MS, 8)]))], now_ms=NOW_MS)
+    for box in (outbox, opened(tmp_path / "o.db", max_bytes=60_000)):
+        assert box.epoch == old + 1
+        for lane, total in box.totals().items():
+            batches = all_batches(box, lane)  # decoded from nothing but what the new epoch declares
+            assert [x.seq for x in batches] == list(range(1, total["seq"] + 1)) and total["acked"] == 0
+            assert total["readings"] == accepted[lane]["readings"] + (2 if lane == "data" else 0)
+            said = batches[1:] if lane in ("data", "backfill") else batches
+            for was, now in zip(before[lane], said, strict=False):
+                assert (now.events, now.devices, now.thinned) == (was.events, was.devices, was.thinned)
+                assert box.digest_of(now.readings) == box.digest_of(was.readings)
+            assert len(said) == len(before[lane]) + (1 if lane == "data" else 0)
+        assert [d.point for x in all_batches(box, "data") for d in x.declarations] == ["a", "b", "c"]
+        assert box.depth(0).payload_bytes == sum(len(r.payload) for lane in LANES for r in box.rows(lane, 0, limit=999))
+    with pytest.raises(ContractError):
+        outbox.acknowledge(old, "data", 1)
