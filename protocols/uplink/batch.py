@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
-import zstandard
+from backports import zstd
 from google.protobuf.message import DecodeError
 
 from protocols.core.errors import ContractError, LocalProtocolError
@@ -24,6 +24,7 @@ from protocols.uplink.columns import FLOAT_BITS, Readings, SeriesCode, decode_bl
 WIRE_VERSION = 1
 MAX_BATCH_BYTES = 1 << 20  # what a gateway may send in one message; brokers are configured to it
 MAX_BODY_BYTES = 16 << 20  # after decompression
+_WINDOW_LOG_MAX = 24  # 16 MiB, what a body may have
 _ZSTD_FROM_BYTES = 96  # below this a zstd frame only adds bytes
 
 _MOST = 1e308  # compared, not converted: an integer of JSON may have thousands of digits
@@ -248,7 +249,7 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
             for c in batch.evidence
         ],
     )
-    packed = zstandard.compress(body, 3) if len(body) >= _ZSTD_FROM_BYTES else body
+    packed = zstd.compress(body, 3) if len(body) >= _ZSTD_FROM_BYTES else body
     if len(packed) < len(body):
         message.readings_zstd = packed
     else:
@@ -321,13 +322,20 @@ def decode(envelope: Envelope, known: Mapping[int, SeriesCode], *, left_out: set
 
 
 def _decompress(packed: bytes) -> bytes:
+    """One whole frame, nothing behind it. Bounded whatever it claims: size, and the window it asks memory for."""
     try:
-        size = zstandard.frame_content_size(packed)
-        if size > MAX_BODY_BYTES:
-            raise ContractError(f"readings of {size} bytes unpacked; at most {MAX_BODY_BYTES}", reason="too_big")
-        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_BODY_BYTES)
-    except zstandard.ZstdError as error:
+        claimed = zstd.get_frame_info(packed).decompressed_size
+        if claimed is not None and claimed > MAX_BODY_BYTES:
+            raise ContractError(f"readings of {claimed} bytes unpacked; at most {MAX_BODY_BYTES}", reason="too_big")
+        unpacker = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
+        body = unpacker.decompress(packed, max_length=MAX_BODY_BYTES + 1)
+    except zstd.ZstdError as error:
         raise ContractError("readings do not unpack", reason="zstd") from error
+    if len(body) > MAX_BODY_BYTES:
+        raise ContractError(f"readings of more than {MAX_BODY_BYTES} bytes unpacked", reason="too_big")
+    if not unpacker.eof or unpacker.unused_data:
+        raise ContractError("readings are not one whole zstd frame", reason="zstd")
+    return body
 
 
 def device_of(source: str) -> tuple[str, str]:

@@ -43,7 +43,9 @@ def _table(name: str) -> dict[str, Any]:
 
 @cache
 def event_types() -> dict[str, EventType]:
-    return {k: EventType(k, v["born"], cast(Level, v["level"]), v["zh"], v["en"]) for k, v in _table("events.toml").items()}
+    return {
+        k: EventType(k, v["born"], cast(Level, v["level"]), v["zh"], v["en"]) for k, v in _table("events.toml").items()
+    }
 
 
 @cache

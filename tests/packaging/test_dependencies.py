@@ -104,7 +104,8 @@ def test_protobuf_is_not_older_than_the_generated_code() -> None:
 #: import name -> package, where they differ
 _PACKAGE = {
     "google": "protobuf", "paho": "paho-mqtt", "serial": "pyserial", "cv2": "opencv-python-headless",
-    "cel": "common-expression-language", "argon2": "argon2-cffi", "SpiffWorkflow": "SpiffWorkflow",
+    "cel": "common-expression-language", "backports": "backports.zstd", "argon2": "argon2-cffi",
+    "SpiffWorkflow": "SpiffWorkflow",
     "starlette": "fastapi", "pydantic": "fastapi",  # fastapi hands both on as its own interface
 }  # fmt: skip
 _NEEDS = {

@@ -352,7 +352,7 @@ for name, body in bodies.items():
         said.append(error.reason)
 grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
 print(said, grown_mb, file=sys.stderr)
-assert said[:3] == ["zstd", "zstd", 1_000_000], said
+assert said[:3] == ["too_big", "zstd", 1_000_000], said
 assert said[3] == "malformed", said
 assert grown_mb < 400, grown_mb
 """
