@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -243,6 +243,11 @@ class Committer:
                 with conn.transaction():
                     evidence.take(conn, batch.evidence)
             strangers = [state.device for state in batch.devices if not self._device_state(conn, gateway, state, group)]
+            foreign = self._registry.foreign(conn, gateway, {name for e in batch.events for name in _concerned(e)})
+            if foreign:  # nobody raises or clears alarms in another gateway's name
+                strangers += sorted(foreign)
+                honest = tuple(e for e in batch.events if foreign.isdisjoint(_concerned(e)))
+                batch = replace(batch, events=honest)
         except ContractError as error:
             self._registry.forget()
             self._dead_letter(conn, message, topic, envelope, error)
@@ -448,6 +453,11 @@ def _check_limits(batch: wire.Batch) -> None:
             raise ContractError(f"{device[:80]}: state or picture before 1970 or after 2100", reason="time")
     if sum(stone.readings for stone in batch.thinned) > _MOST_THINNED:
         raise ContractError("more readings thinned than there can be", reason="malformed")
+
+
+def _concerned(event: Event) -> set[str]:
+    """Devices an event speaks for: its source, and the one its alarm's key begins with."""
+    return {wire.device_of(event.source)[0], wire.device_of(event.key.partition(":")[0])[0]} - {""}
 
 
 def _in_part(left_out: set[int], strangers: Sequence[str], table: AliasTable) -> ContractError | None:

@@ -181,3 +181,13 @@ class Registry:
         self.grown = self.grown or device_id not in self._devices
         self._devices[device_id] = gateway.gateway_id
         return True
+
+    def foreign(self, conn: Connection[Any], gateway: Gateway, device_ids: set[str]) -> set[str]:
+        """Those of the names that are devices of another gateway."""
+        unsure = [name for name in device_ids if self._devices.get(name) != gateway.gateway_id]
+        if not unsure:
+            return set()
+        rows = conn.execute(
+            "select device_id from device where device_id = any(%s) and gateway_id <> %s", (unsure, gateway.gateway_id)
+        )
+        return {row[0] for row in rows}
