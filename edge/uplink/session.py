@@ -7,6 +7,7 @@ next one is a new object, so nothing half-sent survives from the old one (the ou
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.config import MqttConfig, split_url
 from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout
 
+log = logging.getLogger("citybrain.edge.uplink")
+
 _CONNECT_TIMEOUT_S = 8.0
+_FAREWELL_S = 1.0
 _REFUSED = {
     "Not authorized",
     "Bad user name or password",
@@ -76,6 +80,14 @@ class MqttSession:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    async def publish_last(self, topic: str, payload: bytes) -> None:
+        """Publish, retained, and wait until the broker has it; a broker that does not answer is not waited for long."""
+        info = self._client.publish(topic, payload, qos=1, retain=True)
+        try:
+            await asyncio.to_thread(info.wait_for_publish, _FAREWELL_S)
+        except (RuntimeError, ValueError) as error:  # paho: not connected, or its queue is full
+            log.info("the farewell did not leave: %s", error)
 
     async def receive(self) -> Message:
         """The next message; raises LinkDown when the connection is gone."""

@@ -140,8 +140,7 @@ class Uplink:
             raise _first(expected) from None
         except asyncio.CancelledError:
             if self.connected:
-                session.publish(self._topic("state"), self._state(online=False, farewell=True), retain=True)
-                await asyncio.sleep(0.1)  # let the farewell leave before the socket closes
+                await session.publish_last(self._topic("state"), self._state(online=False, farewell=True))
             raise
         finally:
             await session.close()
