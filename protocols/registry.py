@@ -12,6 +12,7 @@ from typing import Any
 
 from protocols.core.endpoint import Endpoint, Role
 from protocols.core.errors import ConfigError
+from protocols.core.explain import Explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,68 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ),
     )
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the table of supported protocols. ``name`` is the word of device types, vectors and the command line.
+
+    ``explain``: ``module:function`` behind ``citybrain decode``; ``endpoints``: names in PROTOCOLS (none where a
+    library owns the wire); ``connectors``: kinds in a gateway's configuration; ``simulated``: kinds of bus in a scene;
+    ``library``: whose codec is behind it ("" ours).
+    """
+
+    name: str
+    zh: str
+    en: str
+    standard: str
+    explain: str = ""
+    endpoints: tuple[str, ...] = ()
+    connectors: tuple[str, ...] = ()
+    simulated: tuple[str, ...] = ()
+    library: str = ""
+
+    def explainer(self) -> Explain:
+        """The function that tells a capture. Raises ConfigError where the family has none (no frames of its own)."""
+        if not self.explain:
+            raise ConfigError(f"{self.name}: nothing to decode; its frames belong to {self.library or 'a library'}")
+        module, _, name = self.explain.partition(":")
+        function: Explain = getattr(import_module(module), name)
+        return function
+
+
+def _family(name: str, zh: str, en: str, standard: str, **more: Any) -> Family:
+    return Family(name, zh, en, standard, **{"explain": f"protocols.{name.replace('-', '_')}.explain:explain", **more})
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        # -- meters and industry
+        _family(
+            "modbus", "Modbus", "Modbus RTU, TCP, ASCII", "Modbus Application Protocol 1.1b3",
+            endpoints=("modbus-rtu", "modbus-tcp", "modbus-ascii"), connectors=("modbus-rtu", "modbus-tcp"),
+            simulated=("modbus-rtu", "modbus-tcp"), library="pymodbus (PDUs, framers)",
+        ),
+        _family(
+            "dlt645", "多功能电能表", "electricity meters", "DL/T 645-2007, 1997",
+            endpoints=("dlt645",), connectors=("dlt645",), simulated=("dlt645",),
+        ),
+        # -- environment and hydrology
+        _family(
+            "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005",
+            endpoints=("hj212",), connectors=("hj212-server",), simulated=("hj212-client",),
+        ),
+    )
+}  # fmt: skip
+
+
+def family(name: str) -> Family:
+    """The family of that name. Raises ConfigError naming the known ones."""
+    try:
+        return FAMILIES[name]
+    except KeyError:
+        raise ConfigError(f"unknown protocol {name!r}; known: {', '.join(FAMILIES)}") from None
 
 
 def protocol(name: str) -> ProtocolEntry:

@@ -7,8 +7,9 @@ decides about alarms.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 from protocols.core.model import Sweep
 
@@ -52,3 +53,39 @@ class Connector(Protocol):
     async def run(self, sink: Sink) -> None:
         """Serve the link until cancelled. Raises TransportError when the link is lost: the supervisor opens it again
         after a back-off with jitter. Any other exception is a programming error and ends the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order to one device. ``id`` is the idempotency key; after ``expires_ms`` it must not be carried out."""
+
+    id: str
+    device: str
+    name: str
+    arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    expires_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command, never more than is known.
+
+    ``done``: the device confirmed it, and the read-back (where the type names one) shows it. ``refused``: nothing was
+    sent, or the device said no. ``failed``: the device confirmed, but the read-back shows something else. ``unknown``: it
+    was sent and no answer came; it may have happened.
+    """
+
+    state: Literal["done", "refused", "failed", "expired", "unknown"]
+    code: str = ""
+    detail: str = ""
+    read_back: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Commandable(Protocol):
+    """A connector that can also tell its devices to do something."""
+
+    async def command(self, command: Command) -> Outcome:
+        """Carry it out once, between two polls. The desk has checked that the type has this command, its arguments,
+        its time and that the gateway allows it; raises nothing but TransportError (the link is down: nothing was
+        sent)."""

@@ -15,10 +15,10 @@ import msgspec
 
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
+from protocols.registry import FAMILIES
 
 Kind = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bool"]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
-ProtocolName = Literal["modbus", "hj212", "dlt645"]
 
 #: Registers (or bits) one value takes.
 KIND_WIDTH: dict[str, int] = {
@@ -63,6 +63,50 @@ class Dlt645Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     every: int = 1
 
 
+class ValuePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A value that the protocol names itself: an element code, a metric, a node id, a path into a message.
+
+    value = number in the message * factor + offset. ``words``: texts and what number each stands for (``open`` = 1).
+    ``invalid``: numbers that mean "no value" where the protocol does not say so itself. ``every``: polled protocols
+    read it in every n-th round only.
+    """
+
+    key: str
+    factor: float = 1.0
+    offset: float = 0.0
+    words: dict[str, float] = {}
+    invalid: tuple[float, ...] = ()
+    every: int = 1
+
+
+class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a command must be told. ``range`` belongs to numbers, ``one_of`` to texts."""
+
+    name: str
+    kind: Literal["number", "integer", "bool", "text"] = "number"
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    one_of: tuple[str, ...] = ()
+
+
+class CommandType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something a device can be told to do. ``street``: it changes what happens on the street (a valve, a relay, a
+    barrier, signal timing), so it needs more than a right: the gateway's own ``allow``.
+
+    ``key`` says how the protocol does it (its own words, see the connector); ``read_back``: the point that shows
+    whether it happened, ``expect`` the value it then has (None: the value that was written).
+    """
+
+    name: str
+    zh: str
+    en: str
+    street: bool = True
+    key: str = ""
+    argument: tuple[Argument, ...] = ()
+    read_back: str = ""
+    expect: float | None = None
+
+
 class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str
     unit: str = ""
@@ -74,15 +118,20 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     modbus: ModbusPoint | None = None
     hj212: Hj212Point | None = None
     dlt645: Dlt645Point | None = None
+    value: ValuePoint | None = None
 
 
 class DeviceType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     zh: str
     en: str
-    protocol: ProtocolName
+    protocol: str  # a family of protocols.registry
     provenance: str
     points: tuple[Point, ...] = ()
+    commands: tuple[CommandType, ...] = ()
+    options: dict[
+        str, str
+    ] = {}  # variants of this maker: byte orders, checksum rules; the protocol's README lists them
 
     def point(self, name: str) -> Point:
         """The point of that name; KeyError if the type has none."""
@@ -91,10 +140,19 @@ class DeviceType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 return point
         raise KeyError(f"{self.id} has no point {name!r}")
 
+    def command(self, name: str) -> CommandType | None:
+        """The command of that name, None if the device has none such."""
+        return next((command for command in self.commands if command.name == name), None)
+
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: DeviceType
     point: tuple[Point, ...]
+    command: tuple[CommandType, ...] = ()
+
+
+#: Protocols whose points have a table of their own; all others use ``value``.
+_OWN_TABLE = ("modbus", "hj212", "dlt645")
 
 
 def _root() -> Traversable:
@@ -104,12 +162,14 @@ def _root() -> Traversable:
 def parse(text: str, *, type_id: str, where: str) -> DeviceType:
     """One type from its TOML text. ``where`` names the file in errors."""
     file = tomlfile.decode(text, _File, where)
-    found = msgspec.structs.replace(file.device, points=file.point)
+    found = msgspec.structs.replace(file.device, points=file.point, commands=file.command)
     _check(found, type_id=type_id, where=where)
     return found
 
 
 def _check(found: DeviceType, *, type_id: str, where: str) -> None:
+    if found.protocol not in FAMILIES:
+        raise ConfigError(f"{where}: device.protocol: {found.protocol!r} is none of {', '.join(FAMILIES)}")
     if found.id != type_id:
         raise ConfigError(f"{where}: device.id is {found.id!r}, the path says {type_id!r}")
     if not found.points:
@@ -129,10 +189,30 @@ def _check(found: DeviceType, *, type_id: str, where: str) -> None:
             raise ConfigError(f"{key}: decimals: 0 to 6")
         if point.deadband < 0 or point.snapshot_s <= 0:
             raise ConfigError(f"{key}: deadband is 0 or more, snapshot_s above 0")
-        given = [name for name in ("modbus", "hj212", "dlt645") if getattr(point, name) is not None]
-        if given != [found.protocol]:
-            raise ConfigError(f"{key}: needs exactly the table {found.protocol!r}, has {given}")
+        table = found.protocol if found.protocol in _OWN_TABLE else "value"
+        given = [name for name in (*_OWN_TABLE, "value") if getattr(point, name) is not None]
+        if given != [table]:
+            raise ConfigError(f"{key}: needs exactly the table {table!r}, has {given}")
         _check_binding(point, key)
+    _check_commands(found, where)
+
+
+def _check_commands(found: DeviceType, where: str) -> None:
+    seen: set[str] = set()
+    for number, command in enumerate(found.commands):
+        key = f"{where}: command[{number}] ({command.name})"
+        if not (command.name.isidentifier() and command.name == command.name.lower()) or command.name in seen:
+            raise ConfigError(f"{key}: name: snake_case, used once")
+        seen.add(command.name)
+        if command.read_back and command.read_back not in {point.name for point in found.points}:
+            raise ConfigError(f"{key}: read_back: the type has no point {command.read_back!r}")
+        for argument in command.argument:
+            if (argument.range is not None) != (argument.kind in ("number", "integer")):
+                raise ConfigError(f"{key}: argument {argument.name}: numbers have a range, others none")
+            if argument.range is not None and not argument.range[0] <= argument.range[1]:
+                raise ConfigError(f"{key}: argument {argument.name}: range: lowest first")
+            if argument.one_of and argument.kind != "text":
+                raise ConfigError(f"{key}: argument {argument.name}: one_of belongs to texts")
 
 
 def _check_binding(point: Point, key: str) -> None:
@@ -145,6 +225,8 @@ def _check_binding(point: Point, key: str) -> None:
             raise ConfigError(f"{key}: modbus.kind: coils and inputs (function 1, 2) are bool, registers are not")
     if (h := point.hj212) is not None and (h.scale == 0 or not h.factor):
         raise ConfigError(f"{key}: hj212: factor must not be empty, scale not 0")
+    if (v := point.value) is not None and (v.factor == 0 or not v.key or v.every < 1):
+        raise ConfigError(f"{key}: value: key must not be empty, factor not 0, every 1 or more")
     if (d := point.dlt645) is not None:
         if len(d.di) not in (4, 8) or any(c not in "0123456789ABCDEF" for c in d.di):
             raise ConfigError(f"{key}: dlt645.di: 8 upper-case hex digits (1997 edition: 4)")
