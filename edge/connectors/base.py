@@ -71,8 +71,8 @@ class Outcome:
     """What became of a command, never more than is known.
 
     ``done``: the device confirmed it, and the read-back (where the type names one) shows it. ``refused``: nothing was
-    sent, or the device said no. ``failed``: the device confirmed, but the read-back shows something else. ``unknown``: it
-    was sent and no answer came; it may have happened.
+    sent, or the device said no. ``failed``: the device confirmed, but the read-back shows something else. ``unknown``:
+    it was sent and no answer came; it may have happened.
     """
 
     state: Literal["done", "refused", "failed", "expired", "unknown"]

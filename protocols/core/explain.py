@@ -120,7 +120,10 @@ class Explanation:
 
 #: Keys of a vector that are no input.
 _ABOUT = frozenset(
-    "id kind expect expect_layout checksum basis verified verification source licence tags note derived strict lenient".split()
+    {
+        *("id", "kind", "expect", "expect_layout", "checksum", "basis", "verified", "verification", "source"),
+        *("licence", "tags", "note", "derived"),
+    }
 )
 
 
