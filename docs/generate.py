@@ -63,6 +63,7 @@ _NOTES = {
     "slow_poll_s": "a device that is lost is asked this often",
     "silent_s": "a station not heard of for so long is offline",
     "set_clock": "send the station our time",
+    "max_connections": "connections held at a time; one that never spoke makes room for a new one",
     "gap_s": "pause between two exchanges",
     "unit": "Modbus unit",
     "mn": "the station's MN, as it stands in its uploads",

@@ -19,6 +19,7 @@ Unit = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Baud = Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 Parity = Literal["N", "E", "O"]
 StopBits = Literal[1, 2]
+Connections = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 Retries = Annotated[int, msgspec.Meta(ge=0, le=5)]
 DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 MeterAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{12}$")]
@@ -45,6 +46,7 @@ class Hj212ServerConfig(
     device: tuple[Hj212Device, ...]
     silent_s: Seconds = 90.0
     set_clock: bool = False
+    max_connections: Connections = 256
 
 
 class ModbusDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

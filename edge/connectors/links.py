@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 READ_BYTES = 4096
 CONNECT_TIMEOUT_S = 5.0
+#: A power failure that ends makes a whole district dial at once.
+LISTEN_BACKLOG = 4096
 #: What we queue towards a peer that does not read, before a write waits.
 WRITE_HIGH_BYTES = 64 * 1024
 
@@ -84,7 +86,7 @@ async def listen_tcp(host: str, port: int, accept: Callable[[Link], None]) -> as
         accept(StreamLink(reader, writer))
 
     try:
-        return await asyncio.start_server(connected, host, port)
+        return await asyncio.start_server(connected, host, port, backlog=LISTEN_BACKLOG)
     except OSError as exc:
         raise _down(f"listen on {host}:{port}", exc) from exc
 
