@@ -38,9 +38,9 @@ def build(config: ConnectorConfig, clock: Clock, link_factory: LinkFactory | Non
 
 
 def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config) -> LinkFactory:
-    from edge.connectors.links import serial_line, tcp_client
+    from edge.connectors.links import polled_line, tcp_client
 
     if isinstance(config, ModbusTcpConfig):
         host, port = split_address(config.address, f"connector {config.id!r}: address")
         return tcp_client(host, port)
-    return serial_line(config.port, baud=config.baud, parity=config.parity, stop_bits=config.stop_bits)
+    return polled_line(config.port, baud=config.baud, parity=config.parity, stop_bits=config.stop_bits)

@@ -54,12 +54,14 @@ class ModbusDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     type: str
     unit: Unit
     poll_s: Seconds = 1.0
+    allow: tuple[str, ...] = ()  # commands of its type that may be given to it
 
 
 class ModbusRtuConfig(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="modbus-rtu", tag_field="kind"
 ):
-    """``timeout_s``: the device's own time to answer; transmission time is added. ``gap_s``: pause between two
+    """``port``: a device file, or ``tcp://host:port`` of a transparent serial server (RTU over TCP).
+    ``timeout_s``: the device's own time to answer; transmission time is added. ``gap_s``: pause between two
     exchanges (3.5 characters, more behind USB adapters and for clone firmware)."""
 
     id: DeviceId
@@ -90,12 +92,14 @@ class Dlt645Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     type: str
     address: MeterAddress
     poll_s: Seconds = 60.0
+    allow: tuple[str, ...] = ()  # commands of its type that may be given to it
 
 
 class Dlt645Config(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dlt645", tag_field="kind"
 ):
-    """``timeout_s``: 500 ms is the longest a meter may take to begin its answer (DL/T 645-2007, 5.4)."""
+    """``port``: a device file, or ``tcp://host:port`` of a transparent serial server.
+    ``timeout_s``: 500 ms is the longest a meter may take to begin its answer (DL/T 645-2007, 5.4)."""
 
     id: DeviceId
     port: str
@@ -109,6 +113,9 @@ class Dlt645Config(
     gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
 
 
+#: A port may also hang behind a serial server that passes the bytes on as they are: ``tcp://host:port``.
+TCP_PREFIX = "tcp://"
+
 ConnectorConfig = Hj212ServerConfig | ModbusRtuConfig | ModbusTcpConfig | Dlt645Config
 
 
@@ -118,6 +125,14 @@ def split_address(text: str, key: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
         raise ConfigError(f"{key}: {text!r} is not host:port")
     return host.strip("[]"), int(port)
+
+
+def check_port(port: str, key: str) -> None:
+    """A port's name, or ``tcp://host:port``. Raises ConfigError."""
+    if port.startswith(TCP_PREFIX):
+        split_address(port.removeprefix(TCP_PREFIX), key)
+    elif not port:
+        raise ConfigError(f"{key}: a device file such as /dev/ttyUSB0, or tcp://host:port")
 
 
 def _once(values: list[str], key: str) -> None:
@@ -151,9 +166,11 @@ def check(config: ConnectorConfig) -> None:
             _once([str(device.unit) for device in config.device], f"{where}: device.unit")
             protocol = "modbus"
         case ModbusRtuConfig():
+            check_port(config.port, f"{where}: port")
             _once([str(device.unit) for device in config.device], f"{where}: device.unit")
             protocol = "modbus"
         case Dlt645Config():
+            check_port(config.port, f"{where}: port")
             _once([device.address for device in config.device], f"{where}: device.address")
             protocol = "dlt645"
     for device in config.device:

@@ -32,6 +32,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._free_at_s = 0.0
         self.late_bytes = 0
+        self.sent = 0  # requests that may have reached the wire
 
     def _now_ms(self) -> int:
         return round(self._loop.time() * 1000)
@@ -43,6 +44,7 @@ class Line:
             await asyncio.sleep(pause_s)
         await self._flush()
         data = self._endpoint.send(message, self._now_ms())
+        self.sent += 1
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._link.write(data)

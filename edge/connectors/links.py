@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.connectors.base import Link, LinkFactory
+from edge.connectors.config import TCP_PREFIX, split_address
 from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout, TransportError
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,13 @@ def serial_line(path: str, *, baud: int, parity: str, stop_bits: int) -> LinkFac
         return SerialLink(port, path)
 
     return connect
+
+
+def polled_line(port: str, *, baud: int, parity: str, stop_bits: int) -> LinkFactory:
+    """A serial port of this machine, or ``tcp://host:port``: a serial server that passes the bytes on as they are."""
+    if port.startswith(TCP_PREFIX):
+        return tcp_client(*split_address(port.removeprefix(TCP_PREFIX), "port"))
+    return serial_line(port, baud=baud, parity=parity, stop_bits=stop_bits)
 
 
 def _open_serial(path: str, baud: int, parity: str, stop_bits: int) -> Any:

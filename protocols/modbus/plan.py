@@ -50,7 +50,7 @@ class Plan:
         gaps = [bounds[n][0] - max(end for _, end in bounds[:n]) for n in range(1, len(bounds))]
         widest = max(gaps)
         cut = 1 + (gaps.index(widest) if widest > 0 else (len(gaps) - 1) // 2)
-        halves = (_block(block.points[:cut]), _block(block.points[cut:]))
+        halves = (block_of(block.points[:cut]), block_of(block.points[cut:]))
         self.blocks = self.blocks[:at] + halves + self.blocks[at + 1 :]
 
     def _merge(self, points: Iterable[Point]) -> Iterable[Block]:
@@ -58,11 +58,11 @@ class Plan:
         group: list[Point] = []
         for point in ordered:
             if group and not self._fits(group, point):
-                yield _block(tuple(group))
+                yield block_of(tuple(group))
                 group = []
             group.append(point)
         if group:
-            yield _block(tuple(group))
+            yield block_of(tuple(group))
 
     def _fits(self, group: list[Point], point: Point) -> bool:
         first, new = _binding(group[0]), _binding(point)
@@ -80,7 +80,8 @@ def _binding(point: Point) -> ModbusPoint:
     return point.modbus
 
 
-def _block(points: tuple[Point, ...]) -> Block:
+def block_of(points: tuple[Point, ...]) -> Block:
+    """The one request that brings these points (of one function, in the order of their addresses)."""
     first = _binding(points[0])
     end = max(_binding(p).address + _binding(p).width for p in points)
     return Block(first.function, first.address, end - first.address, points)
