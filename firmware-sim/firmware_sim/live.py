@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from firmware_sim.devices.build import polled_bus, stations
+from firmware_sim.devices.build import polled_bus, service, stations
 from firmware_sim.devices.world import World
 from firmware_sim.links.base import Link
 from firmware_sim.links.pace import LineTime, PacedLink
@@ -38,13 +38,18 @@ def live_bus(bus: Bus, scene: Scene, world: World) -> LiveBus:
     where = next((text for text in places.values() if text is not None), None)
     if where is None:
         raise ConfigError(f"bus {bus.id}: does not say where (pty, listen, connect or file); it runs in stories only")
-    if bus.kind == "camera":
-        return _Cameras(bus, scene, world)
-    if bus.kind == "hj212-client":
-        return _Stations(bus, where, scene, world)
-    if bus.kind == "modbus-tcp":
-        return _TcpBox(bus, where, scene, world)
-    return _SerialLine(bus, where, scene, world)
+    match bus.what.mechanics:
+        case "camera":
+            return _Cameras(bus, scene, world)
+        case "dials":
+            return _Stations(bus, where, scene, world)
+        case "tcp-box":
+            return _TcpBox(bus, where, scene, world)
+        case "serial":
+            return _SerialLine(bus, where, scene, world)
+        case "service":
+            found: LiveBus = service(bus, scene, world)
+            return found
 
 
 def _slaves(bus: Bus, scene: Scene, key: str) -> str:
@@ -65,7 +70,7 @@ class _SerialLine:
 
     def describe(self) -> list[str]:
         bus = self._bus
-        parity = "N" if bus.byte_bits == 10 else bus.parity or "E"
+        parity = "N" if bus.byte_bits == 10 else bus.parity or bus.what.parity
         key = "meter" if bus.kind == "dlt645" else "unit"
         return [f"{bus.kind:12} {self._path}  {bus.speed} 8{parity}1  {_slaves(bus, self._scene, key)}"]
 
@@ -121,8 +126,10 @@ class _Stations:
         """Stations dial when they run; nobody has to listen yet."""
 
     def describe(self) -> list[str]:
-        named = ", ".join(f"{device.id} (mn {device.mn})" for device in self._scene.devices_on(self._bus.id))
-        return [f"{self._bus.kind:12} dials {self._connect}  {named}"]
+        devices = self._scene.devices_on(self._bus.id)
+        named = ", ".join(f"{device.id} ({device.mn or device.address})" for device in devices[:LISTED])
+        more = f" and {len(devices) - LISTED} more" if len(devices) > LISTED else ""
+        return [f"{self._bus.kind:12} dials {self._connect}  {named}{more}"]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

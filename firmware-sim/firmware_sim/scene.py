@@ -9,9 +9,10 @@ from __future__ import annotations
 import string
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,28 +23,42 @@ from protocols import devices
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
 
-BusKind = Literal["modbus-rtu", "modbus-tcp", "hj212-client", "dlt645", "camera"]
-FaultKind = Literal[
-    "drop", "delay", "garble", "truncate", "wrong_checksum", "silence", "restart", "clock_step", "wrong_address"
-]
 Parity = Literal["N", "E", "O"]
-#: Where each kind of bus may be offered; stories need none of them.
-PLACES: Mapping[str, tuple[str, ...]] = {
-    "modbus-rtu": ("pty",),
-    "dlt645": ("pty",),
-    "modbus-tcp": ("listen",),
-    "hj212-client": ("connect",),
-    "camera": ("listen", "file"),
+Mechanics = Literal["serial", "tcp-box", "dials", "service", "camera"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a kind of bus is. ``mechanics``: ``serial`` slaves on a line, ``tcp-box`` slaves behind a listening port,
+    ``dials`` stations that call the agent, ``service`` something with sockets of its own (not in virtual time).
+
+    ``baud`` and ``parity``: what leaves the factory. ``places``: keys that say where it is offered; stories need none.
+    ``faults``: those that are particular to it, beside the common ones; ``no_faults``: common ones it cannot have.
+    ``clock``: its devices tell their own time.
+    """
+
+    protocol: str
+    mechanics: Mechanics
+    places: tuple[str, ...]
+    baud: int = 0
+    parity: Parity = "N"
+    faults: frozenset[str] = frozenset()
+    no_faults: frozenset[str] = frozenset()
+    clock: bool = False
+
+
+#: To add a kind of bus, add a row here and one in ``devices/build.py``.
+KINDS: Mapping[str, Kind] = {
+    "modbus-rtu": Kind("modbus", "serial", ("pty",), baud=9600),
+    "modbus-tcp": Kind("modbus", "tcp-box", ("listen",), no_faults=frozenset({"wrong_checksum"})),
+    "dlt645": Kind("dlt645", "serial", ("pty",), baud=2400, parity="E"),
+    "hj212-client": Kind("hj212", "dials", ("connect",), clock=True),
+    "camera": Kind("", "camera", ("listen", "file")),
 }
-PROTOCOL_OF: Mapping[str, str] = {
-    "modbus-rtu": "modbus",
-    "modbus-tcp": "modbus",
-    "hj212-client": "hj212",
-    "dlt645": "dlt645",
-}
-#: What leaves the factory: Modbus sensors 9600 8N1, DL/T 645 meters 2400 8E1.
-DEFAULT_BAUD: Mapping[str, int] = {"modbus-rtu": 9600, "dlt645": 2400}
-DEFAULT_PARITY: Mapping[str, Parity] = {"modbus-rtu": "N", "dlt645": "E"}
+#: What goes wrong with any device.
+COMMON_FAULTS = frozenset(
+    {"drop", "delay", "garble", "truncate", "wrong_checksum", "silence", "restart", "clock_step", "wrong_address"}
+)
 #: Flags a station may put on an item (HJ 212-2017, item flag).
 MARKS = frozenset("NFMSDCTB")
 
@@ -52,7 +67,7 @@ class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A link that devices share."""
 
     id: str
-    kind: BusKind
+    kind: str
     pty: str | None = None
     listen: str | None = None
     connect: str | None = None
@@ -64,22 +79,26 @@ class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     @property
     def serial(self) -> bool:
-        return self.kind in DEFAULT_BAUD
+        return self.what.mechanics == "serial"
+
+    @property
+    def what(self) -> Kind:
+        return KINDS[self.kind]
 
     @property
     def byte_bits(self) -> int:
         """Bits on the line for one byte: start, 8 data, parity if any, stop."""
-        return 10 if (self.parity or DEFAULT_PARITY[self.kind]) == "N" else 11
+        return 10 if (self.parity or self.what.parity) == "N" else 11
 
     @property
     def speed(self) -> int:
-        return self.baud or DEFAULT_BAUD[self.kind]
+        return self.baud or self.what.baud
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Something that goes wrong from ``at_s`` on for ``for_s`` seconds (None: to the end)."""
 
-    kind: FaultKind
+    kind: str
     at_s: float = 0.0
     for_s: float | None = None
     every: int = 1  # each n-th frame of the span
@@ -114,6 +133,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     st: str = "39"  # HJ 212 system code; 39 = construction dust
     interval_s: float = 1.0  # HJ 212: seconds between real-time uploads (2011)
     minute: bool = False  # HJ 212: minute data (2051) too
+    options: Mapping[str, str | float | bool] = {}  # what else its protocol wants to know, see its device model
     signals: Mapping[str, SignalSpec] = {}
     fault: tuple[Fault, ...] = ()
     mark: tuple[Mark, ...] = ()
@@ -263,7 +283,9 @@ def _check(scene: Scene) -> None:
 
 
 def _check_bus(bus: Bus) -> None:
-    allowed = PLACES[bus.kind]
+    if bus.kind not in KINDS:
+        raise ConfigError(f"bus {bus.id}: kind: {bus.kind!r} is none of {', '.join(KINDS)}")
+    allowed = bus.what.places
     for key in ("pty", "listen", "connect", "file"):
         if getattr(bus, key) is not None and key not in allowed:
             raise ConfigError(f"bus {bus.id}: {key}: a bus of kind {bus.kind} takes {' or '.join(allowed)}")
@@ -280,7 +302,7 @@ def _check_device(device: Device, bus: Bus, where: str) -> str:
     if bus.kind == "camera":
         raise ConfigError(f"{where}: bus: {bus.id} is for cameras")
     device_type = devices.load(device.type)
-    protocol = PROTOCOL_OF[bus.kind]
+    protocol = bus.what.protocol
     if device_type.protocol != protocol:
         raise ConfigError(f"{where}: type {device.type} speaks {device_type.protocol}, bus {bus.id} {protocol}")
     points = {point.name for point in device_type.points}
@@ -315,6 +337,11 @@ def _address(device: Device, protocol: str, where: str) -> str:
         return device.mn
     if device.mn is not None:
         raise ConfigError(f"{where}: mn belongs to HJ 212 stations")
+    if protocol not in ("dlt645", "modbus"):
+        # The device model knows what an address of its protocol looks like and says so when it is built.
+        if device.address is None:
+            raise ConfigError(f"{where}: address: needed (number, or text where leading zeros matter)")
+        return str(device.address)
     if protocol == "dlt645":
         number = device.address
         if not isinstance(number, str) or len(number) != 12 or not all(c in "0123456789ABCDEF" for c in number):
@@ -332,17 +359,15 @@ def _check_fault(fault: Fault, bus: Bus) -> None:
         raise ValueError("for_s: must be above 0")
     if fault.repeat_s is not None and (fault.for_s is None or fault.repeat_s < fault.for_s):
         raise ValueError("repeat_s: needs for_s and must not be shorter")
-    if (fault.kind == "delay") != (fault.delay_s > 0):
+    if fault.kind in COMMON_FAULTS and (fault.kind == "delay") != (fault.delay_s > 0):
         raise ValueError("delay_s: belongs to kind delay, which needs it")
     stepped = fault.offset_s != 0 or fault.set_to is not None
     if (fault.kind == "clock_step") != stepped or (fault.offset_s != 0 and fault.set_to is not None):
         raise ValueError("clock_step needs either offset_s or set_to, other kinds neither")
     if fault.set_to is not None and fault.set_to.tzinfo is None:
         raise ValueError("set_to: needs a zone, e.g. +08:00")
-    if fault.kind == "clock_step" and bus.kind != "hj212-client":
-        raise ValueError("only HJ 212 stations tell their time here")
-    if fault.kind == "wrong_checksum" and bus.kind == "modbus-tcp":
-        raise ValueError("Modbus TCP frames have no checksum")
-
-
-assert set(PLACES) == set(get_args(BusKind))  # noqa: S101 - a new kind of bus must say where it may be offered
+    known = (COMMON_FAULTS | bus.what.faults) - bus.what.no_faults
+    if not bus.what.clock:
+        known -= {"clock_step"}
+    if fault.kind not in known:
+        raise ValueError(f"devices on a bus of kind {bus.kind} have {', '.join(sorted(known))}")

@@ -154,7 +154,7 @@ def test_a_scene_is_there_for_anybody_and_goes_when_told_to(tmp_path: Path) -> N
             meters = "meter-01 (meter 000000000101) to meter-08 (meter 000000000108), 8 in all"
             assert said[2] == f"dlt645       {tmp_path}/meter-485  2400 8E1  {meters}"
             assert said[3] == f"modbus-tcp   127.0.0.1:{tcp_port}  crane-1 (unit 1)"
-            assert said[4] == f"hj212-client dials {connect}  dust (mn MN1)"
+            assert said[4] == f"hj212-client dials {connect}  dust (MN1)"
 
             first = take_uploads(server, 2)
             again = take_uploads(server, 2)  # it dials again by itself

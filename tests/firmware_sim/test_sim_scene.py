@@ -82,7 +82,7 @@ def test_good_scene_is_read() -> None:
     ("old", "new", "message"),
     [
         ("duration_s = 3600", "duratoin_s = 3600", r"bad\.toml:4: unknown key `duratoin_s`"),
-        ('kind = "modbus-rtu"', 'kind = "modbus"', r"bad\.toml:9: invalid enum value 'modbus' \(at bus\[0\]\.kind\)"),
+        ('kind = "modbus-rtu"', 'kind = "modbus"', r"bus line: kind: 'modbus' is none of modbus-rtu, modbus-tcp"),
         ("laeq = {", "leaq = {", r"device noise: signals\.leaq: env/noise_meter has laeq, lamax, status"),
         ("base = 62.0,", "", r"device noise: signals\.laeq: needs exactly one of .*; has none"),
         ("base = 62.0,", "bsae = 62.0,", r"bad\.toml:\d+: unknown key `bsae`"),
@@ -115,7 +115,7 @@ def test_wrong_scene_is_refused_naming_the_key(old: str, new: str, message: str)
 
 def test_wrong_checksum_needs_a_checksum() -> None:
     text = GOOD.replace("modbus-rtu", "modbus-tcp").replace('pty = "/tmp/x/line"', "")
-    with pytest.raises(ConfigError, match="Modbus TCP frames have no checksum"):
+    with pytest.raises(ConfigError, match="devices on a bus of kind modbus-tcp have delay, drop, garble"):
         parse_scene(text, "bad.toml")
 
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from firmware_sim.devices.bus import PolledBus, PolledDevice
+from firmware_sim.devices.dialing import DialingStation
 from firmware_sim.devices.dlt645_meter import Dlt645Meter
-from firmware_sim.devices.hj212_station import Hj212Station
 from firmware_sim.devices.modbus_device import ModbusDevice
 from firmware_sim.devices.world import World
 from firmware_sim.faults import Faults
-from firmware_sim.scene import Bus, BusKind, Device, Scene
+from firmware_sim.scene import Bus, Device, Scene
 from protocols.core.endpoint import Endpoint, Role
 from protocols.dlt645.endpoint import Dlt645Endpoint
 from protocols.modbus.endpoint import ModbusEndpoint
 
 #: A polled kind of bus: its slave endpoint and its device model. To add a protocol, add a row.
-POLLED: dict[BusKind, tuple[Callable[[], Endpoint[Any]], Callable[[Device, Faults, World], PolledDevice[Any]]]] = {
+POLLED: dict[str, tuple[Callable[[], Endpoint[Any]], Callable[[Device, Faults, World], PolledDevice[Any]]]] = {
     "modbus-rtu": (lambda: ModbusEndpoint(Role.SLAVE, framing="rtu"), ModbusDevice),
     "modbus-tcp": (lambda: ModbusEndpoint(Role.SLAVE, framing="tcp"), ModbusDevice),
     "dlt645": (lambda: Dlt645Endpoint(Role.SLAVE), Dlt645Meter),
 }
 
 
-def faults_of(device: Device, kind: BusKind, world: World) -> Faults:
+def faults_of(device: Device, kind: str, world: World) -> Faults:
     return Faults(device.id, kind, device.fault, world.seed, world.ledger)
 
 
@@ -35,6 +36,26 @@ def polled_bus(bus: Bus, scene: Scene, world: World) -> PolledBus[Any]:
     return PolledBus(bus, slaves, world, new_endpoint)
 
 
-def stations(bus: Bus, scene: Scene, world: World) -> Sequence[Hj212Station]:
-    """The stations that dial from one hj212-client bus; each has a connection of its own."""
-    return [Hj212Station(device, faults_of(device, bus.kind, world), world) for device in scene.devices_on(bus.id)]
+#: A kind of station that dials in: ``module:class``, loaded when a scene has one.
+STATIONS: dict[str, str] = {
+    "hj212-client": "firmware_sim.devices.hj212_station:Hj212Station",
+}
+#: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
+SERVICES: dict[str, str] = {}
+
+
+def _load(where: str) -> Callable[..., Any]:
+    module, _, name = where.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+def stations(bus: Bus, scene: Scene, world: World) -> Sequence[DialingStation]:
+    """The stations that dial from one bus; each has a connection of its own."""
+    model = _load(STATIONS[bus.kind])
+    return [model(device, faults_of(device, bus.kind, world), world) for device in scene.devices_on(bus.id)]
+
+
+def service(bus: Bus, scene: Scene, world: World) -> Any:
+    """The LiveBus of a kind with sockets of its own."""
+    return _load(SERVICES[bus.kind])(bus, scene, world)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from firmware_sim.clock import to_ms
 from firmware_sim.faults import surgery
 from firmware_sim.ledger import Ledger
-from firmware_sim.scene import BusKind, Fault
+from firmware_sim.scene import Fault
 
-#: Kinds that change how the device is, not what one frame looks like.
-STATES = frozenset({"silence", "restart", "clock_step"})
+#: Kinds that change one frame; all others change how the device is.
+FRAME_FAULTS = frozenset({"drop", "delay", "garble", "truncate", "wrong_checksum", "wrong_address"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class _Armed:
 class Faults:
     """The faults of one device."""
 
-    def __init__(self, device: str, kind: BusKind, faults: Sequence[Fault], seed: int, ledger: Ledger) -> None:
+    def __init__(self, device: str, kind: str, faults: Sequence[Fault], seed: int, ledger: Ledger) -> None:
         self._device = device
         self._kind = kind
         self._ledger = ledger
@@ -74,6 +74,10 @@ class Faults:
     def off(self, t_s: float, now_ms: int) -> bool:
         """Without power: measures nothing, holds no connection."""
         return self._state("restart", t_s, now_ms)
+
+    def on(self, kind: str, t_s: float, now_ms: int) -> bool:
+        """A fault particular to the protocol (a valve that is stuck, an echo on the line), acted by the device model."""
+        return self._state(kind, t_s, now_ms)
 
     def clock_offset_ms(self, t_s: float, now_ms: int, start_ms: int) -> int:
         """How far the device's own clock is off."""
@@ -123,7 +127,7 @@ class Faults:
         data, delay_s, struck = frame, 0.0, False
         for armed in self._armed:
             fault = armed.fault
-            if fault.kind in STATES or armed.since_s(t_s) is None:
+            if fault.kind not in FRAME_FAULTS or armed.since_s(t_s) is None:
                 continue
             armed.frames += 1
             if armed.frames % fault.every or not data:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from firmware_sim.scene import BusKind, FaultKind
 from protocols.hj212.frame import checksum
 from protocols.modbus.frame import crc
 
@@ -20,73 +21,128 @@ _MN = re.compile(rb"MN=([^;]+);")
 _CRC = re.compile(rb"([0-9A-Fa-f]{4})\r\n\Z")
 
 
-def operate(fault: FaultKind, bus: BusKind, frame: bytes, rng: random.Random) -> bytes:
-    """The damaged frame; b"" if nothing is left of it."""
-    if fault == "drop":
-        return b""
-    if fault == "truncate":
-        return frame[: rng.randrange(1, len(frame))] if len(frame) > 1 else b""
-    if fault == "garble":
-        return _garbled(bus, frame, rng)
-    if fault == "wrong_checksum":
-        return _wrong_checksum(bus, frame)
-    if fault == "wrong_address":
-        return _readdressed(bus, frame)
+def operate(fault: str, bus: str, frame: bytes, rng: random.Random) -> bytes:
+    """The damaged frame; b"" if nothing is left of it. ``bus``: the kind of bus."""
+    anatomy = ANATOMY.get(bus, Anatomy())
+    match fault:
+        case "drop":
+            return b""
+        case "truncate":
+            return frame[: rng.randrange(1, len(frame))] if len(frame) > 1 else b""
+        case "garble":
+            return _garbled(anatomy, frame, rng)
+        case "wrong_checksum":
+            return anatomy.wrong_checksum(frame)
+        case "wrong_address":
+            return anatomy.readdressed(frame)
     raise AssertionError(f"{fault} does nothing to a frame")
 
 
-def _garbled(bus: BusKind, frame: bytes, rng: random.Random) -> bytes:
+def _garbled(anatomy: Anatomy, frame: bytes, rng: random.Random) -> bytes:
     """One byte changed, where the checksum watches. One, because that is what each of these checksums is certain to
-    notice: damage that no receiver can notice would only blame the innocent. Modbus TCP has none, so there it hits
-    the header."""
+    notice: damage that no receiver can notice would only blame the innocent."""
     damaged = bytearray(frame)
-    damaged[rng.choice(_watched(bus, frame))] ^= rng.randrange(1, 256)
+    damaged[rng.choice(anatomy.watched(frame))] ^= rng.randrange(1, 256)
     return bytes(damaged)
 
 
-def _watched(bus: BusKind, frame: bytes) -> range:
-    if bus == "modbus-tcp":
-        return range(min(_MBAP_BYTES, len(frame)))
-    if bus == "hj212-client" and len(frame) > _HJ212_HEAD + _HJ212_TAIL:
-        return range(_HJ212_HEAD, len(frame) - _HJ212_TAIL)
-    if bus == "dlt645":
-        return range(max(0, frame.find(0x68)), len(frame))  # not the wake-up bytes in front
+def _whole(frame: bytes) -> range:
     return range(len(frame))
 
 
-def _wrong_checksum(bus: BusKind, frame: bytes) -> bytes:
-    damaged = bytearray(frame)
-    if bus == "hj212-client" and (found := _CRC.search(frame)) is not None:
-        damaged[-6:-2] = b"%04X" % (int(found[1], 16) ^ 0x5A00)
-    elif bus == "dlt645":
-        damaged[-2:-1] = bytes(byte ^ 0x5A for byte in damaged[-2:-1])
-    else:
-        damaged[-1] ^= 0x5A
-    return bytes(damaged)
+def _last_byte(frame: bytes) -> bytes:
+    return frame[:-1] + bytes((frame[-1] ^ 0x5A,))
 
 
-def _readdressed(bus: BusKind, frame: bytes) -> bytes:
-    """The frame of another address; a frame that an earlier fault left without an address stays as it is."""
-    changed = bytearray(frame)
-    if bus == "hj212-client":
-        found = _MN.search(frame)
-        if found is None or _CRC.search(frame) is None:
-            return frame
-        last = found.end(1) - 1
-        changed[last] = ord("1" if changed[last] == ord("0") else "0")
-        body = bytes(changed[_HJ212_HEAD:-_HJ212_TAIL])
-        return bytes(changed[:_HJ212_HEAD]) + body + checksum(body).encode() + b"\r\n"
-    if bus == "dlt645":
-        start = frame.find(0x68)
-        if start < 0 or len(frame) < start + 12:
-            return frame
-        # The lowest two digits of the meter number, which come first; counted up so that they stay digits.
-        lowest = f"{changed[start + 1]:02X}"
-        changed[start + 1] = int(f"{(int(lowest) + 1) % 100:02d}", 16) if lowest.isdecimal() else 0
-        changed[-2] = sum(changed[start:-2]) & 0xFF
-        return bytes(changed)
-    unit_at = _MBAP_BYTES - 1 if bus == "modbus-tcp" else 0
-    if len(frame) < unit_at + 4:
+def _unchanged(frame: bytes) -> bytes:
+    return frame
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Where a protocol keeps what. ``watched``: offsets its checksum covers (and itself); ``wrong_checksum`` and
+    ``readdressed``: the frame with only that changed. A frame that an earlier fault crippled may stay as it is."""
+
+    watched: Callable[[bytes], range] = _whole
+    wrong_checksum: Callable[[bytes], bytes] = _last_byte
+    readdressed: Callable[[bytes], bytes] = _unchanged
+
+
+# -- HJ 212
+
+
+def _hj212_watched(frame: bytes) -> range:
+    if len(frame) <= _HJ212_HEAD + _HJ212_TAIL:
+        return range(len(frame))
+    return range(_HJ212_HEAD, len(frame) - _HJ212_TAIL)
+
+
+def _hj212_checksum(frame: bytes) -> bytes:
+    if (found := _CRC.search(frame)) is None:
+        return _last_byte(frame)
+    return frame[:-6] + b"%04X" % (int(found[1], 16) ^ 0x5A00) + frame[-2:]
+
+
+def _hj212_address(frame: bytes) -> bytes:
+    found = _MN.search(frame)
+    if found is None or _CRC.search(frame) is None:
         return frame
-    changed[unit_at] = changed[unit_at] % 247 + 1
-    return bytes(changed) if bus == "modbus-tcp" else bytes(changed[:-2]) + crc(bytes(changed[:-2]))
+    changed = bytearray(frame)
+    last = found.end(1) - 1
+    changed[last] = ord("1" if changed[last] == ord("0") else "0")
+    body = bytes(changed[_HJ212_HEAD:-_HJ212_TAIL])
+    return bytes(changed[:_HJ212_HEAD]) + body + checksum(body).encode() + b"\r\n"
+
+
+# -- DL/T 645
+
+
+def _dlt645_watched(frame: bytes) -> range:
+    return range(max(0, frame.find(0x68)), len(frame))  # not the wake-up bytes in front
+
+
+def _dlt645_checksum(frame: bytes) -> bytes:
+    return frame[:-2] + bytes(byte ^ 0x5A for byte in frame[-2:-1]) + frame[-1:]
+
+
+def _dlt645_address(frame: bytes) -> bytes:
+    start = frame.find(0x68)
+    if start < 0 or len(frame) < start + 12:
+        return frame
+    changed = bytearray(frame)
+    # The lowest two digits of the meter number, which come first; counted up so that they stay digits.
+    lowest = f"{changed[start + 1]:02X}"
+    changed[start + 1] = int(f"{(int(lowest) + 1) % 100:02d}", 16) if lowest.isdecimal() else 0
+    changed[-2] = sum(changed[start:-2]) & 0xFF
+    return bytes(changed)
+
+
+# -- Modbus
+
+
+def _mbap(frame: bytes) -> range:
+    return range(min(_MBAP_BYTES, len(frame)))  # there is no checksum: the header is what a receiver can judge
+
+
+def _unit_at(frame: bytes, at: int) -> bytes:
+    return frame[:at] + bytes((frame[at] % 247 + 1,)) + frame[at + 1 :]
+
+
+def _rtu_address(frame: bytes) -> bytes:
+    if len(frame) < 4:
+        return frame
+    body = _unit_at(frame, 0)[:-2]
+    return body + crc(body)
+
+
+def _tcp_address(frame: bytes) -> bytes:
+    return _unit_at(frame, _MBAP_BYTES - 1) if len(frame) >= _MBAP_BYTES + 3 else frame
+
+
+#: By kind of bus; a kind without a row has its checksum in the last byte and no address in its frames.
+ANATOMY: dict[str, Anatomy] = {
+    "hj212-client": Anatomy(_hj212_watched, _hj212_checksum, _hj212_address),
+    "dlt645": Anatomy(_dlt645_watched, _dlt645_checksum, _dlt645_address),
+    "modbus-rtu": Anatomy(readdressed=_rtu_address),
+    "modbus-tcp": Anatomy(watched=_mbap, readdressed=_tcp_address),
+}

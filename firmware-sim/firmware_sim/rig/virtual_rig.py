@@ -19,7 +19,7 @@ from typing import Any
 from firmware_sim.clock import Clock, LoopClock
 from firmware_sim.devices.build import polled_bus, stations
 from firmware_sim.devices.bus import PolledBus
-from firmware_sim.devices.hj212_station import Hj212Station
+from firmware_sim.devices.dialing import DialingStation
 from firmware_sim.devices.world import World
 from firmware_sim.ledger import Ledger, MemoryLedger
 from firmware_sim.links.base import Dial, Link
@@ -144,12 +144,12 @@ class VirtualRig:
         self.world = World(self.clock, self.clock.now_ms(), self.ledger, scene.seed, streams_folder)
         self._polled: dict[str, _Polled] = {}
         self._doors: dict[str, _Doorbell] = {}
-        self._stations: dict[str, Sequence[Hj212Station]] = {}
+        self._stations: dict[str, Sequence[DialingStation]] = {}
         for bus in scene.bus:
-            if bus.kind == "hj212-client":
+            if bus.what.mechanics == "dials":
                 self._doors[bus.id] = _Doorbell(bus)
                 self._stations[bus.id] = stations(bus, scene, self.world)
-            elif bus.kind != "camera":
+            elif bus.what.mechanics in ("serial", "tcp-box"):
                 self._polled[bus.id] = _Polled(bus, polled_bus(bus, scene, self.world), self.world)
         self._tasks: asyncio.TaskGroup | None = None
         self._stop: asyncio.Task[None] | None = None
