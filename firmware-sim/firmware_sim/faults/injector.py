@@ -76,7 +76,7 @@ class Faults:
         return self._state("restart", t_s, now_ms)
 
     def on(self, kind: str, t_s: float, now_ms: int) -> bool:
-        """A fault particular to the protocol (a valve that is stuck, an echo on the line), acted by the device model."""
+        """A fault particular to the protocol (a stuck valve, an echo on the line), acted by the device model."""
         return self._state(kind, t_s, now_ms)
 
     def clock_offset_ms(self, t_s: float, now_ms: int, start_ms: int) -> int:
