@@ -39,6 +39,7 @@ class ProtocolEntry:
 
 
 _MODBUS = "protocols.modbus.endpoint:ModbusEndpoint"
+_SIGNAL = "protocols.traffic_signal.endpoint:SignalEndpoint"
 
 PROTOCOLS: dict[str, ProtocolEntry] = {
     entry.name: entry
@@ -53,6 +54,14 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ),
         ProtocolEntry(
             "modbus-ascii", "Modbus ASCII", "Modbus over serial line 1.02", _MODBUS, (("framing", "ascii"),),
+            can_listen=True,
+        ),
+        ProtocolEntry(
+            "gb20999-tcp", "交通信号控制机（TCP、串口）", "GB/T 20999-2017", _SIGNAL, (("framing", "stream"),),
+            can_listen=True,
+        ),
+        ProtocolEntry(
+            "gb20999-udp", "交通信号控制机（UDP）", "GB/T 20999-2017", _SIGNAL, (("framing", "datagram"),),
             can_listen=True,
         ),
     )
@@ -104,10 +113,19 @@ FAMILIES: dict[str, Family] = {
             "dlt645", "多功能电能表", "electricity meters", "DL/T 645-2007, 1997",
             endpoints=("dlt645",), connectors=("dlt645",), simulated=("dlt645",),
         ),
+        _family(
+            "sparkplug_b", "Sparkplug B", "Sparkplug B over MQTT", "Eclipse Sparkplug 3.0",
+            connectors=("sparkplug-host",), simulated=("sparkplug-node",), library="protobuf (wire format)",
+        ),
         # -- environment and hydrology
         _family(
             "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005",
             endpoints=("hj212",), connectors=("hj212-server",), simulated=("hj212-client",),
+        ),
+        # -- roadside and video
+        _family(
+            "traffic-signal", "交通信号控制机", "traffic signal controllers", "GB/T 20999-2017",
+            endpoints=("gb20999-tcp", "gb20999-udp"),
         ),
     )
 }  # fmt: skip

@@ -18,6 +18,7 @@ from protocols.dlt645 import slave as dlt645_slave
 from protocols.hj212 import messages as hj212
 from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
+from tests.protocols import samples_traffic_signal as signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Sample:
     bound: int
     resyncs: bool = True
     one_way: bool = False  # the slave pushes: its messages need no request
+    first_request: Any = None  # what a half frame is made of; None: the suite has one of its own
 
 
 # -- HJ 212
@@ -163,6 +165,14 @@ SAMPLES: dict[str, Sample] = {
         Sample("modbus-rtu", _modbus_reply(), _modbus_request, _device, bound=256),
         Sample("modbus-tcp", _modbus_reply(), _modbus_request, _device, bound=260, resyncs=False),
         Sample("modbus-ascii", _modbus_reply(), _modbus_request, _device, bound=514),
+        Sample(
+            "gb20999-tcp", signal.from_controller, signal.from_host, signal.controller,
+            bound=signal.BOUND_STREAM, first_request=signal.FIRST,
+        ),
+        Sample(
+            "gb20999-udp", signal.from_controller, signal.from_host, signal.controller,
+            bound=signal.BOUND_DATAGRAM, first_request=signal.FIRST,
+        ),
     )
 }
 

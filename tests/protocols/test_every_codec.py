@@ -212,6 +212,8 @@ def _first_request(name: str) -> Any:
     from protocols.hj212.messages import set_clock
     from protocols.modbus.messages import ReadRequest
 
+    if SAMPLES[name].first_request is not None:
+        return SAMPLES[name].first_request
     if name == "hj212":
         return set_clock("0100", pw="123456", st="39", now_ms=1_772_409_600_000)
     return Read("000000000161", "00010000") if name == "dlt645" else ReadRequest(4, 3, 0, 3)
