@@ -1,8 +1,8 @@
 """What host and controller say to each other: one message shape, eleven kinds, items that address objects.
 
-An item names class.object.attribute.element (a table's row) and carries data or none. Attribute 0 means every attribute,
-element 0 every row. A query answer's data are the value itself, without a status byte; a failure's data are one byte,
-its reason.
+An item names class.object.attribute.element (a table's row) and carries data or none. Attribute 0 means every
+attribute, element 0 every row. A query answer's data are the value itself, without a status byte; a failure's data are
+one byte, its reason.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The objects of GB/T 20999-2017: which value an address holds, in what form, what it is called.
 
 One row per class.object.attribute (a table's row number is the element). Numbers are big-endian; code lists are hex as
-in the standard's tables. From the fact sheet (frames of one vendor's controller and two public sources); what two makers
-label differently is said so. Unknown addresses come out as raw bytes, never as an error.
+in the standard's tables. From the fact sheet (frames of one vendor's controller and two public sources); what two
+makers label differently is said so. Unknown addresses come out as raw bytes, never as an error.
 """
 
 from __future__ import annotations
@@ -198,11 +198,13 @@ for _address, _name, _form, _zh, _width in (
     # -- 3 lamp groups
     ("3.1.0", "lamp_groups", number, "灯组数", 1), ("3.2.1", "number", number, "灯组编号", 1),
     ("3.2.2", "lamp_type", _code(LAMP_TYPES), "灯组类型", 1), ("3.3.1", "lamp", _code(LAMPS), "灯组状态", 1),
-    ("3.4.1", "number", number, "灯组编号", 1), ("3.4.2", "mask", number, "屏蔽", 1), ("3.4.3", "inhibit", number, "禁止", 1),
+    ("3.4.1", "number", number, "灯组编号", 1), ("3.4.2", "mask", number, "屏蔽", 1),
+    ("3.4.3", "inhibit", number, "禁止", 1),
     # -- 4 phases
     ("4.1.0", "phases", number, "相位数", 1), ("4.2.1", "number", number, "相位编号", 1),
     ("4.2.2", "lamp_groups", bits, "相位灯组", 8), ("4.2.31", "demand", bits, "相位需求源", 8),
-    ("4.3.1", "number", number, "相位编号", 1), ("4.3.2", "mask", number, "屏蔽", 1), ("4.3.3", "inhibit", number, "禁止", 1),
+    ("4.3.1", "number", number, "相位编号", 1), ("4.3.2", "mask", number, "屏蔽", 1),
+    ("4.3.3", "inhibit", number, "禁止", 1),
     # -- 5 detectors
     ("5.1.0", "detectors", number, "检测器数", 1), ("5.2.1", "number", number, "检测器编号", 1),
     ("5.2.2", "detector_type", _code(DETECTOR_TYPES), "检测器类型", 1), ("5.2.5", "place", text, "检测器位置", 0),
@@ -223,7 +225,9 @@ for _address, _name, _form, _zh, _width in (
     *(
         (f"8.{obj}.{attr}", name, number, zh, 1)
         for obj in (2, 5)
-        for attr, name, zh in ((1, "number", "编号"), (2, "stage", "申请阶段"), (3, "level", "等级"), (4, "mask", "屏蔽"))
+        for attr, name, zh in (
+            (1, "number", "编号"), (2, "stage", "申请阶段"), (3, "level", "等级"), (4, "mask", "屏蔽"),
+        )
     ),
     *(
         (f"8.{obj}.{attr}", name, number, zh, 1)
@@ -236,7 +240,8 @@ for _address, _name, _form, _zh, _width in (
     ("9.2.4", "coordinated_stage", number, "协调阶段", 1), ("9.2.5", "offset_s", number, "相位差", 2),
     ("9.2.6", "stage_chain", chain, "阶段链", 16), ("9.2.7", "stage_seconds", chain_words, "阶段时间链", 32),
     ("9.2.8", "stage_types", lambda data: [STAGE_TYPES.get(code, code) for code in chain(data)], "阶段出现类型", 16),
-    ("10.1.1", "stage", number, "目标阶段", 1), ("10.1.2", "transitions", lambda data: list(reversed(data)), "过渡约束", 64),
+    ("10.1.1", "stage", number, "目标阶段", 1),
+    ("10.1.2", "transitions", lambda data: list(reversed(data)), "过渡约束", 64),
     ("11.1.0", "day_plans", number, "日计划数", 1), ("11.2.1", "number", number, "日计划编号", 1),
     ("11.2.2", "crossing", number, "所属路口", 1), ("11.2.3", "starts", _pairs, "时段起始时间", 96),
     ("11.2.4", "period_plans", list, "时段方案链", 48),
@@ -248,7 +253,8 @@ for _address, _name, _form, _zh, _width in (
     ("12.2.6", "days", bits, "日期", 4), ("12.2.7", "day_plan", number, "日计划编号", 1),
     # -- 13 state, 14 traffic
     ("13.1.1", "detector_faults", bits, "检测器状态", 8), ("13.1.2", "module_faults", bits, "模块状态", 8),
-    ("13.1.3", "doors", number, "机柜门状态", 0), ("13.1.4", "volt", number, "电压", 2), ("13.1.5", "ampere", _tenths, "电流", 2),
+    ("13.1.3", "doors", number, "机柜门状态", 0), ("13.1.4", "volt", number, "电压", 2),
+    ("13.1.5", "ampere", _tenths, "电流", 2),
     ("13.1.6", "temperature_c", _signed, "温度", 1), ("13.1.7", "humidity", number, "湿度", 1),
     ("13.1.8", "water", number, "水浸", 1), ("13.1.9", "smoke", number, "烟雾", 1),
     ("13.1.10", "time_utc", moment, "标准时间", 7), ("13.1.11", "time_local", moment, "本地时间", 7),
