@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ def add(commands: Any) -> None:
         action = edge.add_parser(name, help=text)
         action.add_argument("config", type=Path, help="the gateway's TOML file")
         action.set_defaults(do=do)
+
+    order = edge.add_parser("command", help="tell a device of the running agent to do something")
+    order.add_argument("config", type=Path, help="the gateway's TOML file")
+    order.add_argument("device", help="device id")
+    order.add_argument("name", help="command of its device type")
+    order.add_argument("argument", nargs="*", metavar="NAME=VALUE")
+    order.add_argument("--within", type=float, default=60.0, metavar="S", help="void after so many seconds")
+    order.add_argument(
+        "--id", default="", help="idempotency key: the same key is carried out once (default: a new one)"
+    )
+    order.set_defaults(do=_command)
 
     models = commands.add_parser("models", help="detector models of a gateway").add_subparsers(
         required=True, metavar="ACTION"
@@ -93,6 +105,52 @@ def _status(options: argparse.Namespace) -> int:
     for name, text in sorted(status["texts"].items()):
         print(f"! {name:32} {text}")
     return 0
+
+
+_STATES_ZH = {
+    "done": "已执行并确认",
+    "refused": "已拒绝",
+    "failed": "设备已应答，回读不符",
+    "expired": "已过期",
+    "unknown": "已发出，未得到应答，可能已执行",
+}
+
+
+def _argument(text: str) -> tuple[str, bool | float | int | str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"{text!r} is not NAME=VALUE")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _command(options: argparse.Namespace) -> int:
+    from edge.commands import SOCKET, give
+    from edge.config import load
+    from protocols.core.ids import uuid7
+
+    config = load(options.config)
+    socket = options.config.resolve().parent / config.gateway.state_dir / SOCKET
+    order = {
+        "id": options.id or str(uuid7(time.time_ns() // 1_000_000)),
+        "device": options.device,
+        "name": options.name,
+        "arguments": dict(_argument(text) for text in options.argument),
+        "life_ms": round(options.within * 1000),
+    }
+    try:
+        outcome = asyncio.run(give(socket, order, options.within + 60.0))
+    except (OSError, ValueError, TimeoutError) as error:
+        raise LinkDown(f"the agent takes no orders at {socket} ({error or 'no answer'}); is it running?") from error
+    shown = "  ".join(f"{name}={value}" for name, value in outcome.read_back.items())
+    print(f"{outcome.state} {_STATES_ZH[outcome.state]}  {outcome.code}  {outcome.detail}  {shown}".rstrip())
+    return 0 if outcome.state == "done" else 1
 
 
 def _models_add(options: argparse.Namespace) -> int:

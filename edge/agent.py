@@ -17,8 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.clock import Clock
+from edge.commands import SOCKET, Desk, LocalSocket, Target
 from edge.config import EdgeConfig, read_secret
-from edge.connectors.base import Connector, LinkFactory
+from edge.connectors.base import Commandable, Connector, LinkFactory
 from edge.connectors.build import build
 from edge.devices import Devices
 from edge.evidence import Still
@@ -28,6 +29,7 @@ from edge.status import StatusPage
 from edge.supervisor import Supervised
 from edge.telemetry import Telemetry
 from edge.uplink.uplink import Uplink
+from protocols.devices import load as load_type
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
 from scenarios.packs import bind_all
@@ -57,6 +59,7 @@ class Parts:
     pipeline: Pipeline
     supervised: list[Supervised]
     telemetry: Telemetry
+    desk: Desk
 
 
 def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
@@ -111,9 +114,15 @@ def assemble(
     if snapshot is not None:
         engine.restore(snapshot)
     supervised: list[Supervised] = []
+    targets: dict[str, Target] = {}
     for connector_config in config.connector:
         connector = build(connector_config, clock, (links or {}).get(connector_config.id))
         supervised.append(Supervised(connector.id, _serve(connector, pipeline)))
+        if isinstance(connector, Commandable):
+            for item in connector_config.device:
+                allow = frozenset(getattr(item, "allow", ()))
+                targets[item.id] = Target(load_type(item.type), connector, allow)
+    desk = Desk(targets, outbox, clock, pipeline.report)
     if config.camera:
         from edge.cameras import Camera  # an agent without cameras never loads OpenCV
 
@@ -121,7 +130,8 @@ def assemble(
             camera = Camera(camera_config, state_dir, clock, pipeline, threaded=offload is not inline)
             stills[camera_config.id] = camera.still
             supervised.append(Supervised(camera_config.id, camera.run))
-    return Parts(outbox, engine, pipeline, supervised, Telemetry(state_dir, clock, outbox, pipeline, supervised))
+    telemetry = Telemetry(state_dir, clock, outbox, pipeline, supervised)
+    return Parts(outbox, engine, pipeline, supervised, telemetry, desk)
 
 
 def _serve(connector: Connector, pipeline: Pipeline) -> Callable[[], asyncio.Future[None]]:
@@ -181,6 +191,9 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
+            group.create_task(
+                LocalSocket(base / config.gateway.state_dir / SOCKET, parts.desk, clock).run(), name="orders"
+            )
             if config.gateway.status_listen:
                 page = StatusPage(
                     config.gateway.id,
