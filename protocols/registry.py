@@ -44,6 +44,9 @@ _SIGNAL = "protocols.traffic_signal.endpoint:SignalEndpoint"
 PROTOCOLS: dict[str, ProtocolEntry] = {
     entry.name: entry
     for entry in (
+        ProtocolEntry(
+            "gb26875", "消防设施联网", "GB/T 26875.3-2011", "protocols.gb26875.endpoint:Gb26875Endpoint"
+        ),
         ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005", "protocols.hj212.endpoint:Hj212Endpoint"),
         ProtocolEntry(
             "dlt645", "电能表", "DL/T 645-2007, 1997", "protocols.dlt645.endpoint:Dlt645Endpoint", can_listen=True
@@ -121,6 +124,10 @@ FAMILIES: dict[str, Family] = {
         _family(
             "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005",
             endpoints=("hj212",), connectors=("hj212-server",), simulated=("hj212-client",),
+        ),
+        # -- fire and vehicles
+        _family(
+            "gb26875", "消防用户信息传输装置", "fire alarm transmitters", "GB/T 26875.3-2011", endpoints=("gb26875",),
         ),
         # -- roadside and video
         _family(

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from protocols.core.endpoint import Role
 from protocols.dlt645 import messages as dlt645
 from protocols.dlt645 import slave as dlt645_slave
+from protocols.gb26875 import messages as gb26875
 from protocols.hj212 import messages as hj212
 from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
+from tests.protocols import samples_gb26875 as fire
 from tests.protocols import samples_traffic_signal as signal
 
 
@@ -165,6 +167,10 @@ SAMPLES: dict[str, Sample] = {
         Sample("modbus-rtu", _modbus_reply(), _modbus_request, _device, bound=256),
         Sample("modbus-tcp", _modbus_reply(), _modbus_request, _device, bound=260, resyncs=False),
         Sample("modbus-ascii", _modbus_reply(), _modbus_request, _device, bound=514),
+        Sample(
+            "gb26875", fire.from_device, fire.from_centre, gb26875.request_answer,
+            bound=fire.BOUND, one_way=True, first_request=fire.FIRST,
+        ),
         Sample(
             "gb20999-tcp", signal.from_controller, signal.from_host, signal.controller,
             bound=signal.BOUND_STREAM, first_request=signal.FIRST,
