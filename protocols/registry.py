@@ -48,8 +48,12 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             "gb26875", "消防设施联网", "GB/T 26875.3-2011", "protocols.gb26875.endpoint:Gb26875Endpoint"
         ),
         ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005", "protocols.hj212.endpoint:Hj212Endpoint"),
+        ProtocolEntry("sl651", "水文监测", "SL 651-2014", "protocols.sl651.endpoint:Sl651Endpoint"),
         ProtocolEntry(
             "dlt645", "电能表", "DL/T 645-2007, 1997", "protocols.dlt645.endpoint:Dlt645Endpoint", can_listen=True
+        ),
+        ProtocolEntry(
+            "cjt188", "水气热表", "CJ/T 188-2004, 2018", "protocols.cjt188.endpoint:Cjt188Endpoint", can_listen=True
         ),
         ProtocolEntry("modbus-rtu", "Modbus RTU", "Modbus over serial line 1.02", _MODBUS, (), can_listen=True),
         ProtocolEntry(
@@ -117,6 +121,10 @@ FAMILIES: dict[str, Family] = {
             endpoints=("dlt645",), connectors=("dlt645",), simulated=("dlt645",),
         ),
         _family(
+            "cjt188", "水表、燃气表、热量表", "water, gas and heat meters", "CJ/T 188-2004, 2018",
+            endpoints=("cjt188",),
+        ),
+        _family(
             "sparkplug_b", "Sparkplug B", "Sparkplug B over MQTT", "Eclipse Sparkplug 3.0",
             connectors=("sparkplug-host",), simulated=("sparkplug-node",), library="protobuf (wire format)",
         ),
@@ -124,6 +132,10 @@ FAMILIES: dict[str, Family] = {
         _family(
             "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005",
             endpoints=("hj212",), connectors=("hj212-server",), simulated=("hj212-client",),
+        ),
+        _family(
+            "sl651", "水文监测", "rain, rivers and reservoirs", "SL 651-2014",
+            endpoints=("sl651",), connectors=("sl651-server",), simulated=("sl651-client",),
         ),
         # -- fire and vehicles
         _family(

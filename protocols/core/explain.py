@@ -136,12 +136,15 @@ def from_vector(row: Mapping[str, Any], *, strict: bool = False) -> Capture:
     else:
         data = str(row.get("text", "")).encode()
     kind = str(row.get("kind", ""))
+    extra = {key: value for key, value in row.items() if key not in _ABOUT}
+    if "type_code" in (row.get("expect") or {}):
+        extra["type_code"] = row["expect"]["type_code"]  # a Sparkplug array: the bytes alone do not say of what
     return Capture(
         data=data,
         topic=str(row.get("topic", "")),
         request=bytes.fromhex(row.get("request_hex", "")),
         kind="" if kind in ("frame", "stream") else kind,
-        extra={key: value for key, value in row.items() if key not in _ABOUT},
+        extra=extra,
         strict=strict,
     )
 
