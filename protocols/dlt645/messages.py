@@ -127,7 +127,8 @@ Request = Read | ReadMore | ReadAddress | BroadcastTime | Command
 Reply = ReadReply | AddressReply | Done | ErrorReply
 
 
-def _di_bytes(di: str) -> bytes:
+def di_bytes(di: str) -> bytes:
+    """An identifier as it travels: lowest byte first."""
     try:
         raw = bytes.fromhex(di)
     except ValueError as exc:
@@ -137,7 +138,8 @@ def _di_bytes(di: str) -> bytes:
     return raw[::-1]
 
 
-def _di_text(raw: bytes) -> str:
+def di_text(raw: bytes) -> str:
+    """An identifier as it is printed."""
     return raw[::-1].hex().upper()
 
 
@@ -149,10 +151,10 @@ def to_frame(message: Message, preamble: int = 0) -> Frame:
     """The frame of a message. Raises LocalProtocolError if it cannot be said."""
     match message:
         case Read(addr, di, extra):
-            return Frame(addr, READ if len(di) == 8 else READ_1997, _di_bytes(di) + extra, preamble)
+            return Frame(addr, READ if len(di) == 8 else READ_1997, di_bytes(di) + extra, preamble)
         case ReadMore(addr, di, seq):
             tail = bytes((seq & 0xFF,)) if len(di) == 8 else b""
-            return Frame(addr, READ_MORE if len(di) == 8 else READ_MORE_1997, _di_bytes(di) + tail, preamble)
+            return Frame(addr, READ_MORE if len(di) == 8 else READ_MORE_1997, di_bytes(di) + tail, preamble)
         case ReadAddress(addr):
             return Frame(addr, READ_ADDRESS, b"", preamble)
         case BroadcastTime(time, addr):
@@ -167,7 +169,7 @@ def to_frame(message: Message, preamble: int = 0) -> Frame:
             function = (READ if long else READ_1997) if seq is None else (READ_MORE if long else READ_MORE_1997)
             tail = bytes((seq & 0xFF,)) if seq is not None and long else b""
             ctrl = _FROM_METER | function | (_MORE if more else 0)
-            return Frame(addr, ctrl, _di_bytes(di) + data + tail, preamble)
+            return Frame(addr, ctrl, di_bytes(di) + data + tail, preamble)
         case AddressReply(addr, meter):
             try:
                 return Frame(addr, _FROM_METER | READ_ADDRESS, bytes.fromhex(meter)[::-1], preamble)
@@ -197,7 +199,7 @@ def from_frame(frame: Frame) -> Message:
     width = 4 if function in (READ, READ_MORE) else 2
     if len(data) < width:
         raise RemoteProtocolError("DL/T 645 read reply without identifier", reason="length")
-    di, rest, more = _di_text(data[:width]), data[width:], bool(frame.ctrl & _MORE)
+    di, rest, more = di_text(data[:width]), data[width:], bool(frame.ctrl & _MORE)
     if function == READ_MORE:
         if not rest:
             raise RemoteProtocolError("DL/T 645 follow-up reply without SEQ", reason="length")
@@ -213,15 +215,15 @@ def _request(frame: Frame, function: int, data: bytes) -> Message:
             width = 4 if function == READ else 2
             if len(data) < width:
                 raise RemoteProtocolError("DL/T 645 read request without identifier", reason="length")
-            return Read(frame.addr, _di_text(data[:width]), data[width:])
+            return Read(frame.addr, di_text(data[:width]), data[width:])
         case 0x12:
             if len(data) != 5:
                 raise RemoteProtocolError("DL/T 645 follow-up request: identifier and SEQ expected", reason="length")
-            return ReadMore(frame.addr, _di_text(data[:4]), data[4])
+            return ReadMore(frame.addr, di_text(data[:4]), data[4])
         case 0x02:
             if len(data) != 2:
                 raise RemoteProtocolError("DL/T 645 follow-up request without identifier", reason="length")
-            return ReadMore(frame.addr, _di_text(data), 0)
+            return ReadMore(frame.addr, di_text(data), 0)
         case 0x13:
             return ReadAddress(frame.addr)
         case 0x08:
@@ -252,7 +254,7 @@ def write(addr: str, parts: WriteParts) -> Command:
     password, operator = bytes.fromhex(parts.password)[::-1], bytes.fromhex(parts.operator)[::-1]
     if len(password) != 4 or len(operator) != 4:
         raise LocalProtocolError("DL/T 645 password and operator are 4 bytes each", reason="format")
-    return Command(addr, WRITE, _di_bytes(parts.di) + password + operator + parts.data)
+    return Command(addr, WRITE, di_bytes(parts.di) + password + operator + parts.data)
 
 
 def write_parts(command: Command) -> WriteParts:
@@ -260,7 +262,7 @@ def write_parts(command: Command) -> WriteParts:
     data = command.data
     if command.function != WRITE or len(data) < 12:
         raise RemoteProtocolError("DL/T 645 write request too short", reason="length")
-    return WriteParts(_di_text(data[:4]), _di_text(data[4:8]), _di_text(data[8:12]), data[12:])
+    return WriteParts(di_text(data[:4]), di_text(data[4:8]), di_text(data[8:12]), data[12:])
 
 
 def address_matches(asked: str, meter: str) -> bool:

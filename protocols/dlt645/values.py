@@ -1,30 +1,20 @@
-"""Data identifiers and their values: packed BCD, lowest byte first, to exact decimals and back.
+"""Values of data identifiers: packed BCD, lowest byte first, to exact decimals and back.
 
 "No value" (all bytes FF) and a damaged value (a nibble above 9) both become None: neither may ever become a number.
-The table holds what independent implementations and captures agree on; other identifiers stay raw bytes.
+What the identifiers mean stands in ``identifiers.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
-from typing import Literal
 
 from protocols.core.errors import LocalProtocolError
+from protocols.dlt645.identifiers import Format, is_block, lookup
 
-Kind = Literal["number", "demand", "date", "time", "datetime", "digits", "text", "bits"]
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How one item of an identifier looks. ``signed``: the top bit of the highest byte is sign or direction."""
-
-    size: int
-    decimals: int = 0
-    unit: str = ""
-    signed: bool = False
-    kind: Kind = "number"
+__all__ = ["Format", "Value", "decode", "encode", "encode_moment", "encode_text", "is_block", "lookup", "status_word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,116 +29,33 @@ class Value:
     text: str = ""
 
 
-#: ZZ of 00ZZTTSS / 01ZZTTSS: energy and demand unit, signed. 15, 29, 3D: phases A, B, C forward; 16, 2A, 3E reverse.
-_ZZ: dict[str, tuple[str, str, bool]] = {
-    "00": ("kWh", "kW", True),
-    **dict.fromkeys(("01", "02", "15", "16", "29", "2A", "3D", "3E"), ("kWh", "kW", False)),
-    **dict.fromkeys(("03", "04"), ("kvarh", "kvar", True)),
-    **dict.fromkeys(("05", "06", "07", "08"), ("kvarh", "kvar", False)),
-    **dict.fromkeys(("09", "0A"), ("kVAh", "kVA", False)),
-}
-
-_INSTANT: dict[str, Format] = {
-    "0201": Format(2, 1, "V"),
-    "0202": Format(3, 3, "A", signed=True),
-    "0203": Format(3, 4, "kW", signed=True),
-    "0204": Format(3, 4, "kvar", signed=True),
-    "0205": Format(3, 4, "kVA", signed=True),
-    "0206": Format(2, 3, "", signed=True),
-    "0207": Format(2, 1, "deg"),
-    "0208": Format(2, 2, "%"),
-    "0209": Format(2, 2, "%"),
-}
-
-_EXACT: dict[str, Format] = {
-    "02800001": Format(3, 3, "A", signed=True),
-    "02800002": Format(2, 2, "Hz"),
-    "02800003": Format(3, 4, "kW", signed=True),
-    "02800004": Format(3, 4, "kW", signed=True),
-    "02800005": Format(3, 4, "kvar", signed=True),
-    "02800006": Format(3, 4, "kVA", signed=True),
-    "02800007": Format(2, 1, "degC", signed=True),
-    "02800008": Format(2, 2, "V"),
-    "02800009": Format(2, 2, "V"),
-    "04000101": Format(4, kind="date"),
-    "04000102": Format(3, kind="time"),
-    "0400010C": Format(7, kind="datetime"),
-    "04000306": Format(3),
-    "04000307": Format(3),
-    "04000401": Format(6, kind="digits"),
-    "04000402": Format(6, kind="digits"),
-    "04000403": Format(32, kind="text"),
-    "04000404": Format(6, kind="text"),
-    "04000405": Format(6, kind="text"),
-    "04000406": Format(6, kind="text"),
-    "04000407": Format(4, kind="text"),
-    "04000408": Format(4, kind="text"),
-    "04000409": Format(3),
-    "0400040A": Format(3),
-    "0400040B": Format(10, kind="text"),
-    **{f"0400050{n}": Format(2, kind="bits") for n in range(1, 8)},
-    "040005FF": Format(2, kind="bits"),
-    "00900100": Format(4, 2, "kWh"),
-    "00900200": Format(4, 2, "CNY"),
-    # 1997 edition
-    "C010": Format(4, kind="date"),
-    "C011": Format(3, kind="time"),
-    "C032": Format(6, kind="digits"),
-}
-
-_1997: dict[str, Format] = {
-    "900": Format(4, 2, "kWh"),
-    "901": Format(4, 2, "kWh"),
-    "902": Format(4, 2, "kWh"),
-    "B61": Format(2, 0, "V"),
-    "B62": Format(2, 2, "A"),
-    "B63": Format(3, 4, "kW"),
-}
-
-
-def lookup(di: str) -> Format | None:
-    """The format of an identifier, None if it is unknown (keep its bytes raw)."""
-    if (exact := _EXACT.get(di)) is not None:
-        return exact
-    if len(di) == 4:
-        return _1997.get(di[:3])
-    head, zz, pp = di[:2], di[2:4], di[4:6]
-    if head == "00" and zz in _ZZ and _tariff_and_period(di):
-        return Format(4, 2, _ZZ[zz][0], signed=_ZZ[zz][2])
-    if head == "01" and zz in _ZZ and _tariff_and_period(di):
-        return Format(8, 4, _ZZ[zz][1], signed=True, kind="demand")
-    if di[6:] == "00" and pp in ("00", "01", "02", "03", "FF"):
-        return _INSTANT.get(di[:4])
-    return None
-
-
-def _tariff_and_period(di: str) -> bool:
-    tariff, period = int(di[4:6], 16), int(di[6:], 16)
-    return (tariff <= 0x3F or tariff == 0xFF) and (period <= 0x0C or period == 0xFF)
-
-
-def is_block(di: str) -> bool:
-    """Whether a reply to it holds several values."""
-    if len(di) == 4:
-        return di.endswith("F")
-    return di.endswith("FF") or di[4:6] == "FF"
-
-
 def decode(di: str, data: bytes) -> list[Value] | None:
     """The values of an identifier, as many as the data hold (meters answer blocks with fewer). None: unknown."""
     form = lookup(di)
     if form is None:
         return None
-    limit = len(data) if is_block(di) else 1
-    out: list[Value] = []
+    return [value for _, _, value in located(di, form, data)] or [Value(unit=form.unit, damaged=True)]
+
+
+def located(di: str, form: Format, data: bytes) -> Iterator[tuple[int, int, Value]]:
+    """Offset within the data, length and value of each item."""
+    if form.items:
+        at = 0
+        for item in form.items:
+            if at < len(data):
+                yield at, min(item.size, len(data) - at), _one(item, data[at : at + item.size])
+            at += item.size
+        return
+    many = form.repeats or is_block(di)
     at = 0
-    while len(out) < limit and at < len(data):
-        if len(di) == 4 and data[at] == 0xAA and is_block(di):
-            at += 1  # separator of 1997 blocks; AA cannot begin a BCD value
+    while at < len(data):
+        if many and data[at] == 0xAA:
+            at += 1  # blocks may part their items by AA; it cannot begin a BCD value
             continue
-        out.append(_one(form, data[at : at + form.size]))
+        yield at, min(form.size, len(data) - at), _one(form, data[at : at + form.size])
         at += form.size
-    return out or [Value(unit=form.unit, damaged=True)]
+        if not many:
+            return
 
 
 def _digits(raw: bytes) -> str | None:
@@ -177,14 +84,13 @@ def _one(form: Format, raw: bytes) -> Value:
         return _number(form, raw)
     if form.kind == "demand":
         value = _number(form, raw[:3])
-        minute, hour, day, month, year = (f"{byte:02x}" for byte in raw[3:])
-        when = f"20{year}-{month}-{day}T{hour}:{minute}"
-        return Value(value.number, form.unit, value.damaged, when=when if _digits(raw[3:]) and day != "00" else "")
+        return Value(value.number, form.unit, value.damaged, when=_moment(raw[3:]))
     if form.kind == "text":
         # Last character first on the wire; makers pad with blanks or zeros.
         return Value(text=raw[::-1].decode("ascii", "replace").strip(" \0"), damaged=not raw.isascii())
     if form.kind == "bits":
-        return Value(text=raw[::-1].hex().upper())
+        # Bits are a number too, so that a point may pick one; the text is what the sheets print.
+        return Value(Decimal(int.from_bytes(raw, "little")), text=raw[::-1].hex().upper())
     digits = _digits(raw)
     if raw == b"\xff" * len(raw) or digits is None:
         return Value(damaged=raw != b"\xff" * len(raw))
@@ -197,14 +103,24 @@ def _one(form: Format, raw: bytes) -> Value:
         case "datetime":
             date, time = f"20{parts[6]}-{parts[5]}-{parts[4]}", f"{parts[2]}:{parts[1]}:{parts[0]}"
             return Value(when=f"{date}T{time}", weekday=int(parts[3]))
+        case "stamp":
+            return Value(when=f"{_moment(raw[1:])}:{parts[0]}" if _moment(raw[1:]) else "")
+        case "moment":
+            return Value(when=_moment(raw))
         case _:
             return Value(text=digits)
+
+
+def _moment(raw: bytes) -> str:
+    """mm hh DD MM YY as an ISO minute; "" where nothing happened yet (day 00) or the digits are none."""
+    minute, hour, day, month, year = (f"{byte:02x}" for byte in raw)
+    return f"20{year}-{month}-{day}T{hour}:{minute}" if _digits(raw) and day != "00" else ""
 
 
 def encode(di: str, numbers: Sequence[Decimal | None]) -> bytes:
     """The data of numeric items, for a meter that answers. None: no value (FF). Raises LocalProtocolError."""
     form = lookup(di)
-    if form is None or form.kind != "number":
+    if form is None or form.kind != "number" or form.items:
         raise LocalProtocolError(f"DL/T 645 identifier {di}: no numeric format known", reason="di")
     out = bytearray()
     for number in numbers:
@@ -221,3 +137,37 @@ def encode(di: str, numbers: Sequence[Decimal | None]) -> bytes:
             raw[-1] |= 0x80
         out += raw
     return bytes(out)
+
+
+def encode_moment(di: str, when: datetime) -> bytes:
+    """The data of a date, a time or both, as a meter's clock says them. Raises LocalProtocolError."""
+    form = lookup(di)
+    week = f"{when.isoweekday() % 7:02d}"
+    time, date = when.strftime("%S%M%H"), when.strftime("%d%m%y")
+    match form.kind if form is not None else "":
+        case "date":
+            return bytes.fromhex(week + date)
+        case "time":
+            return bytes.fromhex(time)
+        case "datetime":
+            return bytes.fromhex(time + week + date)
+        case "stamp":
+            return bytes.fromhex(time + date)
+        case "moment":
+            return bytes.fromhex(time[2:] + date)
+    raise LocalProtocolError(f"DL/T 645 identifier {di} is no time", reason="di")
+
+
+def encode_text(di: str, text: str) -> bytes:
+    """The data of a text or of digits (numbers of meters, addresses). Raises LocalProtocolError."""
+    form = lookup(di)
+    if form is not None and form.kind == "digits" and text.isdecimal() and len(text) <= 2 * form.size:
+        return bytes.fromhex(text.rjust(2 * form.size, "0"))[::-1]
+    if form is not None and form.kind == "text" and text.isascii() and len(text) <= form.size:
+        return text.encode("ascii").ljust(form.size, b"\0")[::-1]
+    raise LocalProtocolError(f"DL/T 645 identifier {di} cannot say {text!r}", reason="range")
+
+
+def status_word(bits: int) -> bytes:
+    """The data of one status word."""
+    return bits.to_bytes(2, "little")
