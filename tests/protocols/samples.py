@@ -19,7 +19,9 @@ from protocols.gb26875 import messages as gb26875
 from protocols.hj212 import messages as hj212
 from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
+from tests.protocols import samples_cjt188 as cjt188
 from tests.protocols import samples_gb26875 as fire
+from tests.protocols import samples_sl651 as hydrology
 from tests.protocols import samples_traffic_signal as signal
 
 
@@ -163,7 +165,14 @@ SAMPLES: dict[str, Sample] = {
     sample.protocol: sample
     for sample in (
         Sample("hj212", _hj212_upload(), _hj212_request(), hj212.request_answer, bound=10_100, one_way=True),
+        Sample(
+            "sl651", hydrology.report(), hydrology.request(), hydrology.answer,
+            bound=hydrology.BOUND, one_way=True, first_request=hydrology.FIRST,
+        ),
         Sample("dlt645", _dlt645_reply(), _dlt645_request, _meter, bound=212),
+        Sample(
+            "cjt188", cjt188.FROM_METER, cjt188.TO_METER, cjt188.meter, bound=cjt188.BOUND, first_request=cjt188.FIRST
+        ),
         Sample("modbus-rtu", _modbus_reply(), _modbus_request, _device, bound=256),
         Sample("modbus-tcp", _modbus_reply(), _modbus_request, _device, bound=260, resyncs=False),
         Sample("modbus-ascii", _modbus_reply(), _modbus_request, _device, bound=514),
