@@ -71,6 +71,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             "gb20999-udp", "交通信号控制机（UDP）", "GB/T 20999-2017", _SIGNAL, (("framing", "datagram"),),
             can_listen=True,
         ),
+        ProtocolEntry("gb28181", "视频监控联网（SIP）", "GB/T 28181-2016", "protocols.gb28181.endpoint:SipEndpoint"),
     )
 }  # fmt: skip
 
@@ -145,6 +146,10 @@ FAMILIES: dict[str, Family] = {
         _family(
             "traffic-signal", "交通信号控制机", "traffic signal controllers", "GB/T 20999-2017",
             endpoints=("gb20999-tcp", "gb20999-udp"),
+        ),
+        _family(
+            "gb28181", "视频监控联网", "video surveillance over SIP", "GB/T 28181-2016, 2022",
+            endpoints=("gb28181",),
         ),
     )
 }  # fmt: skip

@@ -22,6 +22,7 @@ from protocols.modbus import slave as modbus_slave
 from tests.protocols import samples_cjt188 as cjt188
 from tests.protocols import samples_gb26875 as fire
 from tests.protocols import samples_sl651 as hydrology
+from tests.protocols import samples_gb28181 as gb28181
 from tests.protocols import samples_traffic_signal as signal
 
 
@@ -187,6 +188,10 @@ SAMPLES: dict[str, Sample] = {
         Sample(
             "gb20999-udp", signal.from_controller, signal.from_host, signal.controller,
             bound=signal.BOUND_DATAGRAM, first_request=signal.FIRST,
+        ),
+        Sample(
+            "gb28181", gb28181.request() | gb28181.response(), gb28181.request(), gb28181.answer,
+            bound=gb28181.BOUND, first_request=gb28181.FIRST,
         ),
     )
 }
