@@ -13,8 +13,9 @@ from protocols.core.explain import Explanation, from_vector
 from protocols.registry import FAMILIES, family
 from tests.protocols.vectors import HERE, SHARED, Vector
 
-#: Keys of ``expect`` that say how to judge, or what to send (each protocol's own test does that), not what is said.
-_JUDGEMENT = frozenset({"ok", "error", "call_error_codes", "vendor", "encode", "reply", "reply_result"})
+#: Keys of ``expect`` that say how to judge, or what to send (each protocol's own test does that), not what is said;
+#: ``meaning`` is prose: the same bytes have been put in two ways.
+_JUDGEMENT = frozenset({"ok", "error", "call_error_codes", "vendor", "encode", "reply", "reply_result", "meaning"})
 
 
 def _rows() -> list[Any]:

@@ -1,0 +1,1 @@
+"""SL 651-2014: rain gauges, river and reservoir stations to the centre."""
