@@ -44,3 +44,17 @@ def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config) -> LinkFacto
         host, port = split_address(config.address, f"connector {config.id!r}: address")
         return tcp_client(host, port)
     return polled_line(config.port, baud=config.baud, parity=config.parity, stop_bits=config.stop_bits)
+
+
+def real_link(config: ConnectorConfig) -> LinkFactory | None:
+    """What opens the connector's link; None for a kind that listens, or whose library has sockets of its own."""
+    from edge.connectors.links import polled_line, tcp_client
+
+    if isinstance(config, ModbusTcpConfig):
+        host, port = split_address(config.address, f"connector {config.id!r}: address")
+        return tcp_client(host, port)
+    baud, line = getattr(config, "baud", None), getattr(config, "port", None)
+    if isinstance(baud, int) and isinstance(line, str):
+        parity, stop_bits = getattr(config, "parity", "N"), getattr(config, "stop_bits", 1)
+        return polled_line(line, baud=baud, parity=parity, stop_bits=stop_bits)
+    return None
