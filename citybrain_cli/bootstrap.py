@@ -25,7 +25,7 @@ _UV = "uv==0.13.9"
 
 def main(argv: list[str]) -> None:
     root, arguments = Path(argv[0]), argv[1:]
-    lock = "dev" if arguments[:1] in (["test"], ["bench"]) else "up"
+    lock = "dev" if arguments[:1] in (["test"], ["bench"], ["fuzz"]) else "up"
     environment = Path(os.environ.get("CITYBRAIN_VENV", root / ".venv"))
     python = environment / "bin" / "python"
     started = time.monotonic()
