@@ -47,7 +47,11 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             "gb26875", "消防设施联网", "GB/T 26875.3-2011", "protocols.gb26875.endpoint:Gb26875Endpoint"
         ),
+        ProtocolEntry(
+            "gb32960", "电动汽车远程服务与管理", "GB/T 32960.3-2016, 2025", "protocols.gb32960.endpoint:Gb32960Endpoint"
+        ),
         ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005", "protocols.hj212.endpoint:Hj212Endpoint"),
+        ProtocolEntry("jt808", "道路运输车辆终端", "JT/T 808-2019, 2013, 2011", "protocols.jt808.endpoint:Jt808Endpoint"),
         ProtocolEntry("sl651", "水文监测", "SL 651-2014", "protocols.sl651.endpoint:Sl651Endpoint"),
         ProtocolEntry(
             "dlt645", "电能表", "DL/T 645-2007, 1997", "protocols.dlt645.endpoint:Dlt645Endpoint", can_listen=True
@@ -125,9 +129,21 @@ FAMILIES: dict[str, Family] = {
             "cjt188", "水表、燃气表、热量表", "water, gas and heat meters", "CJ/T 188-2004, 2018",
             endpoints=("cjt188",),
         ),
+        Family(
+            "opcua", "OPC UA", "OPC UA client", "OPC UA 1.05 (IEC 62541)",
+            connectors=("opcua",), simulated=("opcua-server",), library="asyncua",
+        ),
+        Family(
+            "bacnet", "BACnet/IP", "building automation", "ASHRAE 135, annex J",
+            connectors=("bacnet",), simulated=("bacnet-device",), library="bacpypes3",
+        ),
         _family(
             "sparkplug_b", "Sparkplug B", "Sparkplug B over MQTT", "Eclipse Sparkplug 3.0",
             connectors=("sparkplug-host",), simulated=("sparkplug-node",), library="protobuf (wire format)",
+        ),
+        _family(
+            "lorawan-chirpstack", "LoRaWAN(ChirpStack)", "LoRaWAN sensors by a ChirpStack server",
+            "ChirpStack 4 and 3 over MQTT; LoRaWAN 1.0.3", connectors=("chirpstack",), simulated=("chirpstack",),
         ),
         # -- environment and hydrology
         _family(
@@ -142,10 +158,21 @@ FAMILIES: dict[str, Family] = {
         _family(
             "gb26875", "消防用户信息传输装置", "fire alarm transmitters", "GB/T 26875.3-2011", endpoints=("gb26875",),
         ),
+        _family(
+            "gb32960", "电动汽车", "electric vehicles", "GB/T 32960.3-2016, 2025", endpoints=("gb32960",),
+        ),
+        _family(
+            "jt808", "道路运输车辆卫星定位终端", "vehicle terminals", "JT/T 808-2019, 2013, 2011; JT/T 1078-2016",
+            endpoints=("jt808",),
+        ),
         # -- roadside and video
         _family(
             "traffic-signal", "交通信号控制机", "traffic signal controllers", "GB/T 20999-2017",
             endpoints=("gb20999-tcp", "gb20999-udp"),
+        ),
+        _family(
+            "v2x", "车路协同", "vehicles and roadside units (V2X)", "T/CSAE 53-2020 (YD/T 3709), SAE J2735",
+            connectors=("v2x-udp",), simulated=("v2x-rsu",), library="asn1tools (UPER)",
         ),
         _family(
             "gb28181", "视频监控联网", "video surveillance over SIP", "GB/T 28181-2016, 2022",
