@@ -20,15 +20,13 @@ from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT), str(ROOT / "firmware-sim")]
 
 import msgspec  # noqa: E402
 from msgspec import inspect as types  # noqa: E402
+from protocol_pages import devices  # noqa: E402
 
 from edge.config import EdgeConfig  # noqa: E402
-from edge.connectors.config import Dlt645Config, Hj212ServerConfig, ModbusRtuConfig, ModbusTcpConfig  # noqa: E402
-from protocols.devices import DeviceType, Point, all_types  # noqa: E402
-from protocols.registry import PROTOCOLS  # noqa: E402
 from protocols.vocabulary import case_types, departments, event_types  # noqa: E402
 from scenarios.blocks.params import Limit  # noqa: E402
 from scenarios.packs import Pack, load_all  # noqa: E402
@@ -226,64 +224,6 @@ def edge_config() -> str:
     return _MADE + "\n".join(lines).rstrip() + "\n"
 
 
-# -- protocols and devices ---------------------------------------------------------------------------------------------
-
-_CONNECTORS: dict[str, tuple[type, ...]] = {
-    "modbus-rtu": (ModbusRtuConfig,),
-    "modbus-tcp": (ModbusTcpConfig,),
-    "hj212": (Hj212ServerConfig,),
-    "dlt645": (Dlt645Config,),
-}
-
-
-def _where(point: Point) -> str:
-    if (m := point.modbus) is not None:
-        scale = f" × {m.factor:g}" if m.factor != 1 else ""
-        return f"function {m.function}, {m.address}, {m.kind}{scale}"
-    if (h := point.hj212) is not None:
-        return f"{h.factor}-{h.suffix}"
-    if (d := point.dlt645) is not None:
-        return d.di + (f" [{d.index}]" if d.index else "")
-    return ""
-
-
-def _device(found: DeviceType) -> Iterator[str]:
-    yield f"### `{found.id}` {found.zh}\n"
-    yield f"{found.en}. Protocol {found.protocol}. Provenance: {found.provenance}\n"
-    yield "| point | unit | decimals | possible | reported when it moves by | at least every | on the wire |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for p in found.points:
-        moved = f"{p.deadband:g}" if p.deadband else "any change"
-        yield (
-            f"| `{p.name}` | {p.unit} | {p.decimals} | {p.range[0]:g} … {p.range[1]:g} | {moved} | {p.snapshot_s:g} s |"
-            f" {_where(p)} |"
-        )
-    yield ""
-
-
-def devices() -> str:
-    lines = [
-        "# Protocols and devices\n",
-        "## Field protocols\n",
-        "| name | | standard | connector |",
-        "| --- | --- | --- | --- |",
-    ]
-    for entry in PROTOCOLS.values():
-        kinds = [str(cast(types.StructType, types.type_info(c)).tag) for c in _CONNECTORS.get(entry.name, ())]
-        connector = ", ".join(f'`kind = "{kind}"`' for kind in kinds) or "codec only"
-        lines.append(f"| `{entry.name}` | {entry.zh} | {entry.standard} | {connector} |")
-    lines += [
-        "",
-        "Cameras: RTSP, `/dev/videoN` or a file (`[[camera]]` in edge-config.md).\n",
-        "## Device types\n",
-        "A type is one file, `protocols/devices/<class>/<model>.toml`. What it says of itself under *provenance* is all"
-        " that is claimed: none of these has been run against a device in a street yet.\n",
-    ]
-    for found in all_types():
-        lines += _device(found)
-    return _MADE + "\n".join(lines).rstrip() + "\n"
-
-
 # -- scenarios ---------------------------------------------------------------------------------------------------------
 
 
@@ -355,7 +295,7 @@ def scenarios() -> str:
     return _MADE + "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"edge-config.md": edge_config, "devices.md": devices, "scenarios.md": scenarios}
+PAGES = {"edge-config.md": edge_config, "devices.md": lambda: _MADE + devices(), "scenarios.md": scenarios}
 
 
 def main(arguments: list[str]) -> int:
