@@ -16,13 +16,16 @@ from protocols.core.endpoint import Role
 from protocols.dlt645 import messages as dlt645
 from protocols.dlt645 import slave as dlt645_slave
 from protocols.gb26875 import messages as gb26875
+from protocols.gb32960 import messages as gb32960
 from protocols.hj212 import messages as hj212
 from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
 from tests.protocols import samples_cjt188 as cjt188
 from tests.protocols import samples_gb26875 as fire
-from tests.protocols import samples_sl651 as hydrology
 from tests.protocols import samples_gb28181 as gb28181
+from tests.protocols import samples_gb32960 as vehicle
+from tests.protocols import samples_jt808 as vehicles
+from tests.protocols import samples_sl651 as hydrology
 from tests.protocols import samples_traffic_signal as signal
 
 
@@ -127,7 +130,11 @@ _words = st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=125).map(tuple)
 @st.composite
 def _modbus_reply(draw: st.DrawFn) -> modbus.Message:
     unit, transaction = draw(_unit), 0
-    function = draw(st.sampled_from([1, 2, 3, 4]))
+    function = draw(st.sampled_from([1, 2, 3, 4, 23]))
+    if draw(st.integers(0, 9)) == 0:
+        text = st.binary(max_size=20)
+        objects = tuple(enumerate(draw(st.lists(text, min_size=1, max_size=4))))
+        return modbus.Identification(unit, 1, objects, draw(st.none() | st.integers(0, 255)))
     if draw(st.integers(0, 4)) == 0:
         return modbus.ExceptionReply(unit, function, draw(st.integers(1, 11)), transaction)
     if function in (1, 2):
@@ -140,6 +147,16 @@ def _modbus_reply(draw: st.DrawFn) -> modbus.Message:
 _modbus_request = st.one_of(
     st.builds(modbus.ReadRequest, _unit, st.sampled_from([3, 4]), st.integers(0, 65_000), st.integers(1, 125)),
     st.builds(modbus.ReadRequest, _unit, st.sampled_from([1, 2]), st.integers(0, 60_000), st.integers(1, 2000)),
+    st.builds(modbus.MaskWrite, _unit, st.integers(0, 65_535), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
+    st.builds(
+        modbus.ReadWrite,
+        _unit,
+        st.integers(0, 60_000),
+        st.integers(1, 125),
+        st.integers(0, 60_000),
+        _words.map(lambda words: words[:121]),
+    ),
+    st.builds(modbus.Identify, _unit, st.integers(1, 3)),
     st.builds(modbus.WriteRequest, _unit, st.just(6), st.integers(0, 65_535), st.tuples(st.integers(0, 0xFFFF))),
     st.builds(modbus.WriteRequest, _unit, st.just(5), st.integers(0, 65_535), st.tuples(st.integers(0, 1))),
     st.builds(modbus.WriteRequest, _unit, st.just(16), st.integers(0, 60_000), _words.map(lambda words: words[:123])),
@@ -159,7 +176,8 @@ def _device(request: Any) -> Any:
             return None
         return [(address + n) % 2 if function in (1, 2) else (address + n) & 0xFFFF for n in range(count)]
 
-    return modbus_slave.answer(request, read, lambda function, address, values: address < 50_000)
+    identity = {0: b"citybrain", 1: b"device", 2: b"1.0"}
+    return modbus_slave.answer(request, read, lambda function, address, values: address < 50_000, identity=identity)
 
 
 SAMPLES: dict[str, Sample] = {
@@ -169,6 +187,10 @@ SAMPLES: dict[str, Sample] = {
         Sample(
             "sl651", hydrology.report(), hydrology.request(), hydrology.answer,
             bound=hydrology.BOUND, one_way=True, first_request=hydrology.FIRST,
+        ),
+        Sample(
+            "jt808", vehicles.FROM_TERMINAL, vehicles.TO_TERMINAL, vehicles.answer,
+            bound=vehicles.BOUND, one_way=True, first_request=vehicles.FIRST,
         ),
         Sample("dlt645", _dlt645_reply(), _dlt645_request, _meter, bound=212),
         Sample(
@@ -180,6 +202,10 @@ SAMPLES: dict[str, Sample] = {
         Sample(
             "gb26875", fire.from_device, fire.from_centre, gb26875.request_answer,
             bound=fire.BOUND, one_way=True, first_request=fire.FIRST,
+        ),
+        Sample(
+            "gb32960", vehicle.from_vehicle, vehicle.from_platform, gb32960.request_answer,
+            bound=vehicle.BOUND, one_way=True, first_request=vehicle.FIRST,
         ),
         Sample(
             "gb20999-tcp", signal.from_controller, signal.from_host, signal.controller,
