@@ -50,7 +50,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             "gb32960", "电动汽车远程服务与管理", "GB/T 32960.3-2016, 2025", "protocols.gb32960.endpoint:Gb32960Endpoint"
         ),
-        ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005", "protocols.hj212.endpoint:Hj212Endpoint"),
+        ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005; 2025 in part", "protocols.hj212.endpoint:Hj212Endpoint"),
         ProtocolEntry("jt808", "道路运输车辆终端", "JT/T 808-2019, 2013, 2011", "protocols.jt808.endpoint:Jt808Endpoint"),
         ProtocolEntry("sl651", "水文监测", "SL 651-2014", "protocols.sl651.endpoint:Sl651Endpoint"),
         ProtocolEntry(
@@ -59,6 +59,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             "cjt188", "水气热表", "CJ/T 188-2004, 2018", "protocols.cjt188.endpoint:Cjt188Endpoint", can_listen=True
         ),
+        ProtocolEntry("mbus", "M-Bus", "EN 13757-2, -3", "protocols.mbus.endpoint:MbusEndpoint", can_listen=True),
         ProtocolEntry("modbus-rtu", "Modbus RTU", "Modbus over serial line 1.02", _MODBUS, (), can_listen=True),
         ProtocolEntry(
             "modbus-tcp", "Modbus TCP", "Modbus TCP 1.0b", _MODBUS, (("framing", "tcp"),), can_listen=True
@@ -129,6 +130,10 @@ FAMILIES: dict[str, Family] = {
             "cjt188", "水表、燃气表、热量表", "water, gas and heat meters", "CJ/T 188-2004, 2018",
             endpoints=("cjt188",),
         ),
+        _family(
+            "mbus", "M-Bus 仪表", "M-Bus meters (heat, water, gas, power)", "EN 13757-2, -3",
+            endpoints=("mbus",), library="pyMeterBus (table of VIF codes)",
+        ),
         Family(
             "opcua", "OPC UA", "OPC UA client", "OPC UA 1.05 (IEC 62541)",
             connectors=("opcua",), simulated=("opcua-server",), library="asyncua",
@@ -147,7 +152,7 @@ FAMILIES: dict[str, Family] = {
         ),
         # -- environment and hydrology
         _family(
-            "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005",
+            "hj212", "污染物在线监控", "pollution and dust monitoring", "HJ 212-2017, 2005; 2025 in part",
             endpoints=("hj212",), connectors=("hj212-server",), simulated=("hj212-client",),
         ),
         _family(

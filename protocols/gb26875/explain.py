@@ -136,7 +136,8 @@ def _length_hints(held: bytes, said: int) -> list[str]:
             f"the length field says {said}, the frame holds {real} bytes of data"
             + ("; the sum fits that" if fits else "")
         )
-    if said > MAX_DATA and said >> 8 <= 4 and int.from_bytes(held[24:26], "big") <= MAX_DATA:
+    swapped = int.from_bytes(held[24:26], "big")
+    if said > MAX_DATA and OVERHEAD + swapped == len(held):
         hints.append("the length fits if its high byte comes first: this device is not little endian")
     return hints
 

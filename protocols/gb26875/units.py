@@ -82,7 +82,7 @@ def content(unit: Unit, layout: Layout = "auto") -> Content:
     times = 6 if has_time(kind) else 0
     for name, with_time, lacking in (("standard", times, 0), ("no_time", 0, 0), ("last_no_time", times, 6)):
         step = fixed + with_time
-        if step and len(body) == step * count - lacking:
+        if step > lacking and len(body) == step * count - lacking:
             parts = [body[at : at + step] for at in range(0, len(body), step)]
             return Content(tuple(_read(kind, part, len(part) - fixed) for part in parts), name, size)
     return _raw(unit, size)

@@ -22,6 +22,7 @@ from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
 from tests.protocols import samples_cjt188 as cjt188
 from tests.protocols import samples_gb26875 as fire
+from tests.protocols import samples_mbus as mbus
 from tests.protocols import samples_gb28181 as gb28181
 from tests.protocols import samples_gb32960 as vehicle
 from tests.protocols import samples_jt808 as vehicles
@@ -185,14 +186,25 @@ SAMPLES: dict[str, Sample] = {
     for sample in (
         Sample("hj212", _hj212_upload(), _hj212_request(), hj212.request_answer, bound=10_100, one_way=True),
         Sample(
-            "sl651", hydrology.report(), hydrology.request(), hydrology.answer,
-            bound=hydrology.BOUND, one_way=True, first_request=hydrology.FIRST,
+            "sl651",
+            hydrology.report(),
+            hydrology.request(),
+            hydrology.answer,
+            bound=hydrology.BOUND,
+            one_way=True,
+            first_request=hydrology.FIRST,
         ),
         Sample(
-            "jt808", vehicles.FROM_TERMINAL, vehicles.TO_TERMINAL, vehicles.answer,
-            bound=vehicles.BOUND, one_way=True, first_request=vehicles.FIRST,
+            "jt808",
+            vehicles.FROM_TERMINAL,
+            vehicles.TO_TERMINAL,
+            vehicles.answer,
+            bound=vehicles.BOUND,
+            one_way=True,
+            first_request=vehicles.FIRST,
         ),
         Sample("dlt645", _dlt645_reply(), _dlt645_request, _meter, bound=212),
+        Sample("mbus", mbus.FROM_METER, mbus.TO_METER, mbus.meter, bound=mbus.BOUND, first_request=mbus.FIRST),
         Sample(
             "cjt188", cjt188.FROM_METER, cjt188.TO_METER, cjt188.meter, bound=cjt188.BOUND, first_request=cjt188.FIRST
         ),
@@ -200,24 +212,46 @@ SAMPLES: dict[str, Sample] = {
         Sample("modbus-tcp", _modbus_reply(), _modbus_request, _device, bound=260, resyncs=False),
         Sample("modbus-ascii", _modbus_reply(), _modbus_request, _device, bound=514),
         Sample(
-            "gb26875", fire.from_device, fire.from_centre, gb26875.request_answer,
-            bound=fire.BOUND, one_way=True, first_request=fire.FIRST,
+            "gb26875",
+            fire.from_device,
+            fire.from_centre,
+            gb26875.request_answer,
+            bound=fire.BOUND,
+            one_way=True,
+            first_request=fire.FIRST,
         ),
         Sample(
-            "gb32960", vehicle.from_vehicle, vehicle.from_platform, gb32960.request_answer,
-            bound=vehicle.BOUND, one_way=True, first_request=vehicle.FIRST,
+            "gb32960",
+            vehicle.from_vehicle,
+            vehicle.from_platform,
+            gb32960.request_answer,
+            bound=vehicle.BOUND,
+            one_way=True,
+            first_request=vehicle.FIRST,
         ),
         Sample(
-            "gb20999-tcp", signal.from_controller, signal.from_host, signal.controller,
-            bound=signal.BOUND_STREAM, first_request=signal.FIRST,
+            "gb20999-tcp",
+            signal.from_controller,
+            signal.from_host,
+            signal.controller,
+            bound=signal.BOUND_STREAM,
+            first_request=signal.FIRST,
         ),
         Sample(
-            "gb20999-udp", signal.from_controller, signal.from_host, signal.controller,
-            bound=signal.BOUND_DATAGRAM, first_request=signal.FIRST,
+            "gb20999-udp",
+            signal.from_controller,
+            signal.from_host,
+            signal.controller,
+            bound=signal.BOUND_DATAGRAM,
+            first_request=signal.FIRST,
         ),
         Sample(
-            "gb28181", gb28181.request() | gb28181.response(), gb28181.request(), gb28181.answer,
-            bound=gb28181.BOUND, first_request=gb28181.FIRST,
+            "gb28181",
+            gb28181.request() | gb28181.response(),
+            gb28181.request(),
+            gb28181.answer,
+            bound=gb28181.BOUND,
+            first_request=gb28181.FIRST,
         ),
     )
 }
