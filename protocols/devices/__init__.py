@@ -17,12 +17,13 @@ from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
 from protocols.registry import FAMILIES
 
-Kind = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bool"]
+Kind = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bcd16", "bcd32", "bcd64", "bool"]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
 
 #: Registers (or bits) one value takes.
 KIND_WIDTH: dict[str, int] = {
-    "u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2, "u64": 4, "i64": 4, "f64": 4, "bool": 1,
+    "u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2, "u64": 4, "i64": 4, "f64": 4,
+    "bcd16": 1, "bcd32": 2, "bcd64": 4, "bool": 1,
 }  # fmt: skip
 
 
@@ -30,6 +31,8 @@ class ModbusPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Where a value sits in a Modbus device. ``address`` is the one on the wire (from 0), not 40001.
 
     value = raw * factor + offset; a raw value (as the unsigned register pattern) listed in ``invalid`` is no value.
+    ``bit`` (0 the lowest) or ``mask`` pick a part of an unsigned number; what a mask picks is shifted down. Packed
+    digits (``bcd16`` ...) with a nibble above 9 are no value.
     """
 
     function: Literal[1, 2, 3, 4] = 3
@@ -39,6 +42,13 @@ class ModbusPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     factor: float = 1.0
     offset: float = 0.0
     invalid: tuple[int, ...] = ()
+    bit: int | None = None
+    mask: int | None = None
+
+    @property
+    def picks(self) -> int:
+        """The mask of ``bit`` or ``mask``, 0 where the whole number counts."""
+        return 1 << self.bit if self.bit is not None else self.mask or 0
 
     @property
     def width(self) -> int:
@@ -56,11 +66,12 @@ class Hj212Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 class Dlt645Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Data identifier, high byte first. ``index``: n-th value of a block. ``every``: read in every n-th round only, so
-    that slow quantities (energy) leave the 2400 baud line to the fast ones."""
+    that slow quantities (energy) leave the 2400 baud line to the fast ones. ``bit``: one bit of a status word."""
 
     di: str
     index: int = 0
     every: int = 1
+    bit: int | None = None
 
 
 class ValuePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -223,6 +234,8 @@ def _check_binding(point: Point, key: str) -> None:
             raise ConfigError(f"{key}: modbus.factor: must not be 0")
         if (m.function in (1, 2)) != (m.kind == "bool"):
             raise ConfigError(f"{key}: modbus.kind: coils and inputs (function 1, 2) are bool, registers are not")
+        if m.picks and (m.kind[0] != "u" or not 0 < m.picks < 1 << 16 * m.width or None not in (m.bit, m.mask)):
+            raise ConfigError(f"{key}: modbus: either bit or mask, within an unsigned number")
     if (h := point.hj212) is not None and (h.scale == 0 or not h.factor):
         raise ConfigError(f"{key}: hj212: factor must not be empty, scale not 0")
     if (v := point.value) is not None and (v.factor == 0 or not v.key or v.every < 1):
@@ -230,8 +243,8 @@ def _check_binding(point: Point, key: str) -> None:
     if (d := point.dlt645) is not None:
         if len(d.di) not in (4, 8) or any(c not in "0123456789ABCDEF" for c in d.di):
             raise ConfigError(f"{key}: dlt645.di: 8 upper-case hex digits (1997 edition: 4)")
-        if d.index < 0 or d.every < 1:
-            raise ConfigError(f"{key}: dlt645: index is 0 or more, every 1 or more")
+        if d.index < 0 or d.every < 1 or not 0 <= (d.bit or 0) <= 15:
+            raise ConfigError(f"{key}: dlt645: index is 0 or more, every 1 or more, bit 0 to 15")
 
 
 @cache

@@ -13,17 +13,20 @@ from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.modbus.frame import Adu, Found, Framing, RtuScanner, Side, TcpScanner, build, scanner
 from protocols.modbus.messages import (
+    MASK_WRITE,
     READ_COILS,
     READ_INPUTS,
-    READS,
     WRITE_COIL,
     WRITE_REGISTER,
-    WRITES,
+    Answer,
     ExceptionReply,
+    Identification,
+    MaskWrite,
     Message,
-    OtherRequest,
     ReadRequest,
+    ReadWrite,
     Reply,
+    Request,
     WriteRequest,
     decode_reply,
     decode_request,
@@ -47,7 +50,7 @@ class ModbusEndpoint:
         self._listen = listen
         side: Side = "any" if listen else ("reply" if role is Role.MASTER else "request")
         self._scanner = scanner(framing, side, lenient=lenient)
-        self._asked: ReadRequest | WriteRequest | OtherRequest | None = None
+        self._asked: Request | None = None
         self._asked_pdu = b""
         self._transaction = 0
         self._silence_at_ms: int | None = None
@@ -64,14 +67,13 @@ class ModbusEndpoint:
 
     def send(self, message: Message, now_ms: int) -> bytes:
         """The bytes of one message. A master's serial line is flushed first."""
-        reply = isinstance(message, (Reply, ExceptionReply))
-        if reply is (self.role is Role.MASTER):
+        if isinstance(message, (Reply, ExceptionReply, Identification)) is (self.role is Role.MASTER):
             raise LocalProtocolError(f"Modbus {self.role.value} cannot send {type(message).__name__}", reason="role")
-        if isinstance(message, (ReadRequest, WriteRequest, OtherRequest)):
+        if not isinstance(message, (Reply, ExceptionReply, Identification)):
             return self._ask(message)
         return build(Adu(message.unit, encode_pdu(message), message.transaction), self._framing)
 
-    def _ask(self, message: ReadRequest | WriteRequest | OtherRequest) -> bytes:
+    def _ask(self, message: Request) -> bytes:
         if self._framing == "tcp" and not message.transaction:
             self._transaction = self._transaction % 0xFFFF + 1
             message = replace(message, transaction=self._transaction)
@@ -81,12 +83,12 @@ class ModbusEndpoint:
             self._scanner.reset()
             self._silence_at_ms = None
         if isinstance(self._scanner, RtuScanner):
-            if pdu[0] not in (WRITE_COIL, WRITE_REGISTER) or self.echoes:
+            if pdu[0] not in (WRITE_COIL, WRITE_REGISTER, MASK_WRITE) or self.echoes:
                 self._scanner.echo = data
             self._scanner.expected = _expected(message, pdu)
         elif isinstance(self._scanner, TcpScanner):
-            self._scanner.expected_bytes = _read_bytes(message) if isinstance(message, ReadRequest) else None
-        broadcast = message.unit == 0 and isinstance(message, WriteRequest) and self._framing != "tcp"
+            self._scanner.expected_bytes = _read_bytes(message)
+        broadcast = message.unit == 0 and isinstance(message, (WriteRequest, MaskWrite)) and self._framing != "tcp"
         self._asked, self._asked_pdu = (None, b"") if broadcast else (message, pdu)
         return data
 
@@ -118,7 +120,7 @@ class ModbusEndpoint:
         except RemoteProtocolError:
             return decode_request(adu.unit, adu.pdu, adu.transaction)
 
-    def _answer(self, adu: Adu) -> Reply | ExceptionReply:
+    def _answer(self, adu: Adu) -> Answer:
         asked = self._asked
         if asked is None:
             raise RemoteProtocolError("Modbus answer to nothing", reason="unexpected")
@@ -137,34 +139,45 @@ class ModbusEndpoint:
             raise RemoteProtocolError(text, reason="wrong_function")
         reply = decode_reply(adu.unit, adu.pdu, adu.transaction)
         if isinstance(reply, Reply):
-            reply = self._matched(reply, adu.pdu)
+            reply = self._matched(asked, reply, adu.pdu)
         self._asked = None
         return reply
 
-    def _matched(self, reply: Reply, pdu: bytes) -> Reply:
-        asked = self._asked
-        if isinstance(asked, ReadRequest) and asked.function in READS:
+    def _matched(self, asked: Request, reply: Reply, pdu: bytes) -> Reply:
+        if isinstance(asked, (ReadRequest, ReadWrite)):
             if pdu[1] != _read_bytes(asked):
                 text = f"Modbus answer with {pdu[1]} bytes to a read of {asked.count}"
                 raise RemoteProtocolError(text, reason="byte_count")
-            return replace(reply, address=asked.address, count=asked.count, bits=reply.bits[: asked.count])
-        if isinstance(asked, WriteRequest) and asked.function in WRITES and pdu[:5] != self._asked_pdu[:5]:
-            single = asked.function in (WRITE_COIL, WRITE_REGISTER)
+            # Built anew rather than replaced: this is the path every reading takes.
+            bits = reply.bits[: asked.count]
+            return Reply(
+                reply.unit, reply.function, asked.address, asked.count, reply.registers, bits, reply.transaction
+            )
+        size = 7 if isinstance(asked, MaskWrite) else 5
+        if isinstance(asked, (WriteRequest, MaskWrite)) and pdu[:size] != self._asked_pdu[:size]:
+            single = reply.function in (WRITE_COIL, WRITE_REGISTER, MASK_WRITE)
             reason = "echo_mismatch" if single else "wrong_echo"
             raise RemoteProtocolError("Modbus write answered with another address or value", reason=reason)
         return reply
 
 
-def _expected(message: ReadRequest | WriteRequest | OtherRequest, pdu: bytes) -> tuple[bytes, int] | None:
+def _expected(message: Request, pdu: bytes) -> tuple[bytes, int] | None:
     """How the right RTU answer begins, and its length."""
-    if message.unit in ANY_UNIT or isinstance(message, OtherRequest):
+    if message.unit in ANY_UNIT:
         return None
     if isinstance(message, WriteRequest):
         return bytes((message.unit,)) + pdu[:5], 8
-    count = _read_bytes(message)
-    return bytes((message.unit, message.function, count)), 5 + count
+    if isinstance(message, MaskWrite):
+        return bytes((message.unit,)) + pdu, 10
+    if (count := _read_bytes(message)) is None:
+        return None
+    return bytes((message.unit, pdu[0], count)), 5 + count
 
 
-def _read_bytes(message: ReadRequest) -> int:
-    """The byte count of the right answer."""
+def _read_bytes(message: Request) -> int | None:
+    """The byte count of the right answer, None where it has none."""
+    if isinstance(message, ReadWrite):
+        return 2 * message.count
+    if not isinstance(message, ReadRequest):
+        return None
     return (message.count + 7) // 8 if message.function in (READ_COILS, READ_INPUTS) else 2 * message.count

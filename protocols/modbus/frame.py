@@ -66,6 +66,8 @@ class Scanner(Protocol):
     def held(self) -> int: ...
 
 
+ENCAPSULATED, _IDENTIFICATION = 43, 14
+
 #: Frame sizes of replies and requests by function: fixed, or (position of the byte count, bytes besides the data).
 _REPLY_SIZE: dict[int, int | tuple[int, int]] = {
     1: (2, 5), 2: (2, 5), 3: (2, 5), 4: (2, 5), 5: 8, 6: 8, 15: 8, 16: 8, 22: 10, 23: (2, 5),
@@ -194,13 +196,18 @@ class RtuScanner:
             return []
         function = held[start + 1]
         if function & 0x80:
-            return [5] if self._exceptions and function & 0x7F in _REPLY_SIZE else []
+            known = function & 0x7F in _REPLY_SIZE or function & 0x7F == ENCAPSULATED
+            return [5] if self._exceptions and known else []
         out = []
         for table in self._sides:
             size = table.get(function)
             if isinstance(size, int):
                 if not self._ambiguous or _sensible_read(bytes(held[start : start + 6])):
                     out.append(size)
+            elif function == ENCAPSULATED:
+                if len(held) > start + 2 and held[start + 2] != _IDENTIFICATION:
+                    continue
+                out.append(_encapsulated_size(held, start, reply=table is _REPLY_SIZE))
             elif size is not None:
                 at, rest = size
                 total = rest + held[start + at] if len(held) > start + at else MAX_RTU
@@ -221,6 +228,18 @@ class RtuScanner:
             if found == wanted or (self._lenient and found == wanted[::-1]):
                 return end
         return None
+
+
+def _encapsulated_size(held: bytes | bytearray, start: int, *, reply: bool) -> int:
+    """A frame of 43/14; an answer says its length object by object, unknown counts as the largest."""
+    if not reply:
+        return 7
+    at = start + 8
+    for _ in range(held[start + 7] if len(held) > start + 7 else 256):
+        if len(held) < at + 2:
+            return MAX_RTU
+        at += 2 + held[at + 1]
+    return min(at + 2 - start, MAX_RTU)
 
 
 def _sensible_read(frame: bytes) -> bool:

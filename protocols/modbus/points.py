@@ -20,13 +20,13 @@ from protocols.devices import ModbusPoint, Point
 
 _DTYPES: dict[str, str] = {
     "u16": ">u2", "i16": ">i2", "u32": ">u4", "i32": ">i4", "u64": ">u8", "i64": ">i8", "f32": ">f4", "f64": ">f8",
-    "bool": ">u2",
+    "bcd16": ">u2", "bcd32": ">u4", "bcd64": ">u8", "bool": ">u2",
 }  # fmt: skip
 _STRUCTS: dict[str, struct.Struct] = {
     kind: struct.Struct(f">{code}")
     for kind, code in (
         ("u16", "H"), ("i16", "h"), ("u32", "I"), ("i32", "i"), ("u64", "Q"), ("i64", "q"), ("f32", "f"), ("f64", "d"),
-        ("bool", "H"),
+        ("bcd16", "H"), ("bcd32", "I"), ("bcd64", "Q"), ("bool", "H"),
     )
 }  # fmt: skip
 #: Register orders: registers reversed?, bytes within a register swapped?
@@ -53,6 +53,9 @@ def decode(words: Sequence[int] | Words, point: Point) -> tuple[Float64s, UInt8s
     number = raw(words, binding.kind, binding.order)
     if binding.kind == "bool":
         values = (number != 0).astype(np.float64)
+    elif binding.kind.startswith("bcd") or binding.picks:
+        flat = [_number(int(one), binding) for one in np.ravel(number)]
+        values = np.round(np.reshape(flat, np.shape(number)) * binding.factor + binding.offset, point.decimals)
     else:
         # Rounded to the point's resolution: 273 * 0.1 is 27.3 on the sheet, not 27.300000000000001.
         values = np.round(number.astype(np.float64) * binding.factor + binding.offset, point.decimals)
@@ -72,8 +75,25 @@ def decode_one(words: Sequence[int], point: Point) -> float:
     data = _bytes(words, binding.order)
     if binding.invalid and int.from_bytes(data, "big") in binding.invalid:
         return math.nan
-    value = float(_STRUCTS[binding.kind].unpack(data)[0]) * binding.factor + binding.offset
+    number = _STRUCTS[binding.kind].unpack(data)[0]
+    if binding.picks or binding.kind[0] == "b":
+        number = _number(number, binding)
+    value = float(number) * binding.factor + binding.offset
     return round(value, point.decimals) if math.isfinite(value) else math.nan
+
+
+def _number(raw: int, binding: ModbusPoint) -> float:
+    """What a bit field or packed digits mean; NaN for digits that are none."""
+    if mask := binding.picks:
+        return float((raw & mask) >> (mask & -mask).bit_length() - 1)
+    digits = f"{raw:x}"
+    return float(digits) if digits.isdecimal() else math.nan
+
+
+def text(words: Sequence[int], order: str = "ABCD") -> str:
+    """Registers as characters, high byte first. Texts (serial numbers, versions) are no readings and have no points:
+    the installer's tools show them."""
+    return _bytes(words, order).decode("ascii", "replace").strip("\0 ")
 
 
 def encode(value: float, point: Point) -> tuple[int, ...]:
@@ -91,6 +111,12 @@ def encode(value: float, point: Point) -> tuple[int, ...]:
         if not binding.invalid:
             raise LocalProtocolError(f"Modbus point {point.name} has no pattern for a missing value", reason="range")
         data = binding.invalid[0].to_bytes(layout.size, "big")
+    elif binding.kind.startswith("bcd"):
+        digits = min(max(round((value - binding.offset) / binding.factor), 0), 10 ** (2 * layout.size) - 1)
+        data = bytes.fromhex(f"{digits:0{2 * layout.size}d}")
+    elif mask := binding.picks:
+        shift = (mask & -mask).bit_length() - 1
+        data = layout.pack(min(max(round((value - binding.offset) / binding.factor), 0), mask >> shift) << shift)
     else:
         bits = 8 * layout.size
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if binding.kind[0] == "i" else (0, (1 << bits) - 1)
