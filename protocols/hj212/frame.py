@@ -94,6 +94,15 @@ def build(data: bytes, variant: Variant = "hj212") -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A frame, or why there is none, with its place in the stream."""
+
+    at: int
+    size: int
+    result: RawFrame | RemoteProtocolError
+
+
+@dataclass(frozen=True, slots=True)
 class _Hit:
     end: int
     frame: RawFrame
@@ -121,7 +130,11 @@ class Scanner:
         return len(self._held)
 
     def feed(self, data: bytes) -> list[RawFrame | RemoteProtocolError]:
-        out: list[RawFrame | RemoteProtocolError] = []
+        return [found.result for found in self.find(data)]
+
+    def find(self, data: bytes) -> list[Found]:
+        """The same with places (for a capture)."""
+        out: list[Found] = []
         # In slices, so that a huge read cannot make the buffer huge.
         for at in range(0, len(data), 4096):
             self._held += data[at : at + 4096]
@@ -130,9 +143,13 @@ class Scanner:
 
     def idle(self) -> list[RawFrame | RemoteProtocolError]:
         """Nothing more comes: judge what is held, and give it up."""
+        return [found.result for found in self.finish()]
+
+    def finish(self) -> list[Found]:
         out = list(self._drain(at_rest=True))
         if self._held:
-            out.append(RemoteProtocolError("HJ 212 frame cut off", reason="short"))
+            error = RemoteProtocolError("HJ 212 frame cut off", reason="short")
+            out.append(Found(self._dropped, len(self._held), error))
         self.reset()
         return out
 
@@ -140,7 +157,7 @@ class Scanner:
         self._drop(len(self._held))
         self._in_noise = False
 
-    def _drain(self, *, at_rest: bool) -> Iterator[RawFrame | RemoteProtocolError]:
+    def _drain(self, *, at_rest: bool) -> Iterator[Found]:
         while self._held:
             yield from self._skip_to_start()
             starts = [m.start() for m in _START.finditer(self._held)]
@@ -152,7 +169,7 @@ class Scanner:
             for start in starts[:_MAX_STARTS]:
                 if best is not None and start >= best[1].end:
                     break
-                verdict = self._judge(start, tails)
+                verdict = self._judge(start, tails, at_rest=at_rest)
                 if isinstance(verdict, _Hit):
                     if best is None or verdict.end < best[1].end:
                         best = (start, verdict)
@@ -163,15 +180,16 @@ class Scanner:
             if best is not None:
                 for start, bad in verdicts.items():
                     if start < best[0]:
-                        yield from self._report(bad.reason if bad else "short")
+                        yield from self._report(bad.reason if bad else "short", start, best[0] - start)
                 self._in_noise = False
+                begin = self._dropped + best[0]
                 self._drop(best[1].end)
-                yield best[1].frame
+                yield Found(begin, best[1].end - best[0], best[1].frame)
                 continue
             head = verdicts.get(0)
             if head is None and len(self._held) < _MAX_HELD and len(starts) <= _MAX_STARTS:
                 return
-            yield from self._report(head.reason if head else "length")
+            yield from self._report(head.reason if head else "length", 0, len(self._held))
             self._drop(1)
 
     def _drop(self, count: int) -> None:
@@ -180,22 +198,23 @@ class Scanner:
         if not self._held:
             self._refused.clear()
 
-    def _skip_to_start(self) -> Iterator[RemoteProtocolError]:
+    def _skip_to_start(self) -> Iterator[Found]:
         start = self._held.find(b"##")
         if start < 0:
             start = len(self._held) - (1 if self._held.endswith(b"#") else 0)
         if self._held[:start].strip(_BETWEEN):
-            yield from self._report("garbage")
+            yield from self._report("garbage", 0, start)
         self._drop(start)
 
-    def _report(self, reason: str) -> Iterator[RemoteProtocolError]:
+    def _report(self, reason: str, start: int, size: int) -> Iterator[Found]:
         # What follows a bad start belongs to the same mishap: one report, until a good frame or a new bad start.
         if reason == "garbage" and self._in_noise:
             return
         self._in_noise = True
-        yield RemoteProtocolError(f"HJ 212 frame refused: {reason}", reason=reason)
+        error = RemoteProtocolError(f"HJ 212 frame refused: {reason}", reason=reason)
+        yield Found(self._dropped + start, size, error)
 
-    def _judge(self, start: int, tails: Sequence[int]) -> _Hit | _Bad | None:
+    def _judge(self, start: int, tails: Sequence[int], *, at_rest: bool) -> _Hit | _Bad | None:
         held = self._held
         digits = bytes(held[start + 2 : start + 6])
         if digits and not digits.isdigit():
@@ -218,6 +237,11 @@ class Scanner:
                 return _Hit(tail + 4, frame)
             elif over:
                 return _Bad("crc")
+        if at_rest and limit is None and not self._strict and len(held) - 4 > body:
+            # The closing && and the line end are both gone: what stands last may still be the checksum.
+            tail = len(held) - 4
+            if (frame := self._read(body, tail, length)) is not None:
+                return _Hit(tail + 4, frame)
         # The length was wrong and nothing before the end of the line fits either.
         return _Bad("length") if limit is not None and len(held) >= body + length + 4 else None
 

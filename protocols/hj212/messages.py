@@ -16,8 +16,8 @@ from protocols.hj212.frame import RawFrame, Variant, build
 
 CHINA = timezone(timedelta(hours=8))
 
-#: Commands that carry measured data up and want 9014 back.
-UPLOADS = frozenset({"2011", "2051", "2061", "2031", "2041", "2081", "3020", "3019"})
+#: Commands that carry data up and want 9014 back; 2052, 2062 and 2111 are the 2025 edition's.
+UPLOADS = frozenset({"2011", "2021", "2051", "2061", "2031", "2041", "2081", "3020", "3019", "2052", "2062", "2111"})
 #: Answers nobody answers.
 ANSWERS = frozenset({"9011", "9012", "9013", "9014"})
 
