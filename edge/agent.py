@@ -116,7 +116,7 @@ def assemble(
     supervised: list[Supervised] = []
     targets: dict[str, Target] = {}
     for connector_config in config.connector:
-        connector = build(connector_config, clock, (links or {}).get(connector_config.id))
+        connector = build(connector_config, clock, (links or {}).get(connector_config.id), base=base)
         supervised.append(Supervised(connector.id, _serve(connector, pipeline)))
         if isinstance(connector, Commandable):
             for item in connector_config.device:

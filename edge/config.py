@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from edge.connectors.config import ConnectorConfig, split_address
 from edge.connectors.config import check as check_connector
+from edge.mqtt_url import split_url
 from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError, PackInvalid
@@ -86,18 +86,6 @@ def load(path: Path) -> EdgeConfig:
     config = tomlfile.decode(text, EdgeConfig, str(path))
     _Check(config, text, str(path)).all()
     return config
-
-
-def split_url(url: str) -> tuple[bool, str, int]:
-    """Broker's address: (TLS, host, port). Raises ConfigError."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{url!r}: {error}") from error
-    if parts.scheme not in ("mqtt", "mqtts") or not host:
-        raise ConfigError(f"{url!r} is not mqtt://host:port or mqtts://host:port")
-    return parts.scheme == "mqtts", host, port or (8883 if parts.scheme == "mqtts" else 1883)
 
 
 class _Check:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edge.clock import Clock
 from edge.connectors.base import Connector, LinkFactory
 from edge.connectors.config import (
@@ -13,10 +15,13 @@ from edge.connectors.config import (
     check,
     split_address,
 )
+from edge.connectors.industry_config import BacnetConfig, ChirpstackConfig, OpcuaConfig, SparkplugHostConfig
 
 
-def build(config: ConnectorConfig, clock: Clock, link_factory: LinkFactory | None = None) -> Connector:
-    """The connector; opens nothing yet. Raises ConfigError.
+def build(
+    config: ConnectorConfig, clock: Clock, link_factory: LinkFactory | None = None, *, base: Path = Path()
+) -> Connector:
+    """The connector; opens nothing yet. Raises ConfigError. Relative paths in it count from ``base``.
 
     ``link_factory`` replaces the real link. For ``hj212-server`` it is awaited again and again and gives the next
     station that dials in.
@@ -35,6 +40,11 @@ def build(config: ConnectorConfig, clock: Clock, link_factory: LinkFactory | Non
             from edge.connectors.dlt645_bus import Dlt645Bus
 
             return Dlt645Bus(config, clock, link_factory or _real(config))
+
+        case SparkplugHostConfig() | ChirpstackConfig() | OpcuaConfig() | BacnetConfig():
+            from edge.connectors.industry_build import build_industry
+
+            return build_industry(config, clock, base)
 
 
 def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config) -> LinkFactory:

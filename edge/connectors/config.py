@@ -6,23 +6,32 @@ Meter numbers and MNs are text: leading zeros matter.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
+from edge.connectors.industry_config import (
+    BacnetConfig,
+    ChirpstackConfig,
+    OpcuaConfig,
+    SparkplugHostConfig,
+    check_industry,
+    check_keys,
+)
+from edge.connectors.scalars import (
+    Baud,
+    Connections,
+    DeviceId,
+    MeterAddress,
+    Parity,
+    Retries,
+    Seconds,
+    StopBits,
+    Unit,
+)
 from protocols.core.errors import ConfigError
 from protocols.devices import DeviceType, load
 from protocols.hj212.endpoint import Checksum
-
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Unit = Annotated[int, msgspec.Meta(ge=1, le=255)]
-Baud = Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
-Parity = Literal["N", "E", "O"]
-StopBits = Literal[1, 2]
-Connections = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
-Retries = Annotated[int, msgspec.Meta(ge=0, le=5)]
-DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-MeterAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{12}$")]
 
 
 class Hj212Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -116,7 +125,16 @@ class Dlt645Config(
 #: A port may also hang behind a serial server that passes the bytes on as they are: ``tcp://host:port``.
 TCP_PREFIX = "tcp://"
 
-ConnectorConfig = Hj212ServerConfig | ModbusRtuConfig | ModbusTcpConfig | Dlt645Config
+ConnectorConfig = (
+    Hj212ServerConfig
+    | ModbusRtuConfig
+    | ModbusTcpConfig
+    | Dlt645Config
+    | SparkplugHostConfig
+    | ChirpstackConfig
+    | OpcuaConfig
+    | BacnetConfig
+)
 
 
 def split_address(text: str, key: str) -> tuple[str, int]:
@@ -173,5 +191,10 @@ def check(config: ConnectorConfig) -> None:
             check_port(config.port, f"{where}: port")
             _once([device.address for device in config.device], f"{where}: device.address")
             protocol = "dlt645"
+        case SparkplugHostConfig() | ChirpstackConfig() | OpcuaConfig() | BacnetConfig():
+            protocol, places, key = check_industry(config, where)
+            _once(places, f"{where}: {key}")
     for device in config.device:
-        device_type(device.type, protocol, f"{where}: device {device.id!r}: type")
+        kind = device_type(device.type, protocol, f"{where}: device {device.id!r}: type")
+        if isinstance(config, OpcuaConfig):
+            check_keys(kind, getattr(device, "root", ""), f"{where}: device {device.id!r}")

@@ -16,7 +16,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.config import MqttConfig, split_url
+from edge.config import MqttConfig
+from edge.mqtt_url import split_url
 from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout
 
 log = logging.getLogger("citybrain.edge.uplink")

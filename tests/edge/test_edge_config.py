@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from citybrain_cli.main import main
-from edge.config import load, read_secret, split_url
+from edge.config import load, read_secret
+from edge.mqtt_url import split_url
 from edge.devices import Devices
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
