@@ -10,13 +10,16 @@ from pathlib import Path
 from protocols.core.errors import ConfigError
 
 BENCH = Path(__file__).parents[1] / "bench"
+#: Several measurements under one name.
+GROUPS = {"protocols": ("codecs", "modbus_tcp", "serial")}
 
 
 def run(names: list[str]) -> int:
     known = sorted(path.stem for path in BENCH.glob("*.py") if not path.stem.startswith("_"))
+    names = [one for name in names for one in GROUPS.get(name, (name,))]
     for name in names:
         if name not in known:
-            raise ConfigError(f"no measurement {name!r}; there are {', '.join(known)}")
+            raise ConfigError(f"no measurement {name!r}; there are {', '.join([*known, *GROUPS])}")
     results: dict[str, object] = {}
     worst = 0
     for name in names or known:
