@@ -31,14 +31,21 @@ def from_argument(argument: str | None, stdin: BinaryIO, form: Form = "auto") ->
     """``argument``: a file's name, "-" or None for standard input, or the frame itself. Raises ConfigError."""
     if argument is None or argument == "-":
         return to_bytes(_bounded(stdin.read(MAX_BYTES + 1), "standard input"), form)
-    file = Path(argument)
+    if (file := _file(argument)) is None:
+        return to_bytes(argument.encode("utf-8", "surrogateescape"), form)
     try:
-        if len(argument) < 4096 and file.is_file():
-            with file.open("rb") as opened:
-                return to_bytes(_bounded(opened.read(MAX_BYTES + 1), argument), form)
-    except (OSError, ValueError) as error:
+        with file.open("rb") as opened:
+            return to_bytes(_bounded(opened.read(MAX_BYTES + 1), argument), form)
+    except OSError as error:
         raise ConfigError(f"{argument}: cannot be read ({error})") from error
-    return to_bytes(argument.encode("utf-8", "surrogateescape"), form)
+
+
+def _file(argument: str) -> Path | None:
+    """The file of that name; None if it is none, as a frame with 400 letters is."""
+    try:
+        return file if (file := Path(argument)).is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _bounded(data: bytes, name: str) -> bytes:

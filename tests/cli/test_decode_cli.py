@@ -96,6 +96,11 @@ def test_a_file_standard_input_or_the_frame_itself(tmp_path: Path) -> None:
         assert from_argument(given_as, io.BytesIO(FRAME.encode())) == DATA
 
 
+def test_a_frame_longer_than_a_file_name_is_a_frame() -> None:
+    frame = "##0457QN=1;" + "a" * 5_000
+    assert from_argument(frame, io.BytesIO()) == frame.encode()
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main(["decode", *arguments])
     return code, capsys.readouterr().out
