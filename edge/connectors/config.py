@@ -6,7 +6,7 @@ Meter numbers and MNs are text: leading zeros matter.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -101,6 +101,7 @@ class Dlt645Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     type: str
     address: MeterAddress
     poll_s: Seconds = 60.0
+    edition: Literal["auto", "2007", "1997"] = "auto"  # of DL/T 645; `auto` finds it at the first answer
     allow: tuple[str, ...] = ()  # commands of its type that may be given to it
 
 
@@ -108,7 +109,8 @@ class Dlt645Config(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dlt645", tag_field="kind"
 ):
     """``port``: a device file, or ``tcp://host:port`` of a transparent serial server.
-    ``timeout_s``: 500 ms is the longest a meter may take to begin its answer (DL/T 645-2007, 5.4)."""
+    ``timeout_s``: 500 ms is the longest a meter may take to begin its answer (DL/T 645-2007, 5.4). Orders need a
+    password: a file with lines ``level password`` or ``address level password``, read when an order is given."""
 
     id: DeviceId
     port: str
@@ -120,6 +122,9 @@ class Dlt645Config(
     retries: Retries = 2
     slow_poll_s: Seconds = 300.0
     gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    wake_up: Annotated[int, msgspec.Meta(ge=0, le=8)] = 4  # bytes FE in front of a request
+    password_file: str = ""  # who may switch and write; empty: nobody
+    operator: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{8}$")] = "00000000"  # stands in the meter's event log
 
 
 #: A port may also hang behind a serial server that passes the bytes on as they are: ``tcp://host:port``.

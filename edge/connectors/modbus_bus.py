@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.clock import Clock
-from edge.connectors.base import LinkFactory, Sink
+from edge.connectors.base import Command, LinkFactory, Outcome, Sink
 from edge.connectors.config import TCP_PREFIX, ModbusDevice, ModbusRtuConfig, ModbusTcpConfig
 from edge.connectors.line import Line
 from edge.connectors.polled_bus import NoAnswer, PolledBus, PolledUnit
 from protocols.core.endpoint import Role
-from protocols.devices import Point
+from protocols.devices import CommandType, Point
 from protocols.modbus import points
 from protocols.modbus.endpoint import ModbusEndpoint
 from protocols.modbus.frame import Framing
 from protocols.modbus.messages import (
+    ACKNOWLEDGE,
     BUSY,
     DEVICE_FAILED,
     GATEWAY_NO_ANSWER,
@@ -31,9 +32,12 @@ from protocols.modbus.messages import (
     READ_COILS,
     READ_INPUTS,
     ExceptionReply,
+    MaskWrite,
     ReadRequest,
     Reply,
+    WriteRequest,
 )
+from protocols.modbus.orders import otherwise, request, target
 from protocols.modbus.plan import Block, Plan, block_of
 
 _EXCEPTION_CODES = {
@@ -65,6 +69,7 @@ class ModbusUnit(PolledUnit):
         super().__init__(config)
         self.number = config.unit
         self.plan = Plan(self.type.points)
+        self.targets = {command.name: target(command, self.type) for command in self.type.commands}
         self.told: set[str] = set()  # refused points that were reported
 
 
@@ -118,13 +123,34 @@ class ModbusBus(PolledBus[ModbusUnit]):
         reply = await self._read(unit, block, line, sink)
         return None if isinstance(reply, ExceptionReply) else points.decode_one(_words(reply), point)
 
+    async def perform(self, unit: ModbusUnit, what: CommandType, command: Command, line: Line, sink: Sink) -> Outcome:
+        asked: WriteRequest | MaskWrite | None = request(unit.number, unit.targets[what.name], command.arguments)
+        refusal: ExceptionReply | None = None
+        while asked is not None:
+            reply = await line.ask(asked, self._timing.timeout_s + 64 * self._timing.byte_s, unit.rejecter(sink))
+            if isinstance(reply, Reply):
+                self.answered(unit, sink)
+                return Outcome("done")
+            if not isinstance(reply, ExceptionReply):
+                raise NoAnswer("no answer to the write")
+            self.answered(unit, sink)
+            if reply.code in (GATEWAY_NO_PATH, GATEWAY_NO_ANSWER):
+                return Outcome("unknown", "no_answer", f"the gateway says: no answer (exception {reply.code})")
+            if reply.code == ACKNOWLEDGE:
+                return Outcome("done", "takes_long", "accepted; the device needs time for it (exception 5)")
+            # "Illegal function" is a no: nothing happened, so the other function may be tried.
+            asked = otherwise(asked) if reply.code == ILLEGAL_FUNCTION and refusal is None else None
+            refusal = refusal or reply
+        code = _EXCEPTION_CODES.get(refusal.code, f"exception_{refusal.code}") if refusal else "refused"
+        return Outcome("refused", code, f"unit {unit.number} says exception {refusal.code if refusal else 0}")
+
     async def _read(self, unit: ModbusUnit, block: Block, line: Line, sink: Sink) -> Reply | ExceptionReply:
-        request = ReadRequest(unit.number, block.function, block.address, block.count)
+        question = ReadRequest(unit.number, block.function, block.address, block.count)
         # A device that did not answer last time gets one try: its silence must not cost the others three.
         tries = 1 if unit.health.misses else 1 + self._timing.retries
         why = "no answer"
         for _ in range(tries):
-            reply = await line.ask(request, self._timing.wait_s(block), unit.rejecter(sink))
+            reply = await line.ask(question, self._timing.wait_s(block), unit.rejecter(sink))
             if isinstance(reply, ExceptionReply):
                 if reply.code in (GATEWAY_NO_PATH, GATEWAY_NO_ANSWER):
                     why = f"the gateway says: device does not answer (exception {reply.code})"

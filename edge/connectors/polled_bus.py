@@ -62,10 +62,15 @@ class NoAnswer(Exception):
 
 UnitT = TypeVar("UnitT", bound=PolledUnit)
 
+_LOOK_AGAIN_S = 1.0
+
 
 class PolledBus(ABC, Generic[UnitT]):
     """A connector. ``reopen_when_silent``: when nobody answers any more the link is opened afresh (half-open TCP
     connections look like that; on a serial line it would help nobody)."""
+
+    #: How long a device may take to do what it has confirmed, before the read-back counts as a contradiction.
+    settle_s = 0.0
 
     def __init__(
         self,
@@ -176,44 +181,57 @@ class PolledBus(ABC, Generic[UnitT]):
                 raise LinkDown(f"{self.id}: the line is not open")
             if command.expires_ms and self._clock.now_ms() >= command.expires_ms:
                 return Outcome("expired", "expired", "its time ran out before the line was free")
-            line, sink = self._open
-            return await self._carry_out(unit, what, command, line, sink)
+            outcome = await self._carry_out(unit, what, command, *self._open)
+        if not what.read_back or outcome.state not in ("done", "unknown"):
+            return outcome
+        return await self._read_back(unit, what, command, outcome)
 
     async def _carry_out(self, unit: UnitT, what: CommandType, command: Command, line: Line, sink: Sink) -> Outcome:
         sent_before = line.sent
         try:
-            outcome = await self.perform(unit, what, command, line, sink)
+            return await self.perform(unit, what, command, line, sink)
         except LocalProtocolError as exc:
             return Outcome("refused", exc.reason, str(exc))
         except (NoAnswer, TransportError) as exc:
             if line.sent == sent_before:
                 raise LinkDown(f"{self.id}: nothing was sent: {exc}") from exc
-            outcome = Outcome("unknown", "no_answer", str(exc) or "no answer")
-        if not what.read_back or outcome.state not in ("done", "unknown"):
-            return outcome
-        try:
-            return await self._read_back(unit, what, command, outcome, line, sink)
-        except (NoAnswer, TransportError) as exc:
-            text = f"{what.read_back} could not be read back: {exc or 'no answer'}"
-            return Outcome("unknown", outcome.code or "no_read_back", text)
+            return Outcome("unknown", "no_answer", str(exc) or "no answer")
 
-    async def _read_back(
-        self, unit: UnitT, what: CommandType, command: Command, outcome: Outcome, line: Line, sink: Sink
-    ) -> Outcome:
+    async def _read_back(self, unit: UnitT, what: CommandType, command: Command, outcome: Outcome) -> Outcome:
+        """What the device shows afterwards. A relay or a valve may take :attr:`settle_s`; the line is free for others
+        between two looks at it."""
         point = unit.type.point(what.read_back)
-        value = await self.read_point(unit, point, line, sink)
-        if value is None:
-            return Outcome("unknown", outcome.code or "no_read_back", f"{point.name} could not be read back")
-        self.emit(unit, {point.name: value}, sink)
-        shown = {point.name: value}
-        if outcome.state == "unknown":
-            # It may have stood like this before: the value is shown, the state stays what is known.
-            return Outcome("unknown", outcome.code, outcome.detail, shown)
         wanted = what.expect if what.expect is not None else _written(what, command)
-        if wanted is not None and not abs(value - wanted) <= 0.5 * 10.0**-point.decimals:
-            text = f"confirmed, but {point.name} reads {value:g}, not {wanted:g}"
-            return Outcome("failed", "read_back", text, shown)
-        return Outcome("done", outcome.code, outcome.detail, shown)
+        until_s = asyncio.get_running_loop().time() + self.settle_s
+        while True:
+            value, why = await self._look(unit, point)
+            if value is None:
+                text = f"{point.name} could not be read back: {why}"
+                return Outcome("unknown", outcome.code or "no_read_back", text)
+            shown = {point.name: value}
+            fits = wanted is None or abs(value - wanted) <= 0.5 * 10.0**-point.decimals
+            if outcome.state == "unknown":
+                # It may have stood like this before: the value is shown, the state stays what is known.
+                return Outcome("unknown", outcome.code, outcome.detail, shown)
+            if fits:
+                return Outcome("done", outcome.code, outcome.detail, shown)
+            if asyncio.get_running_loop().time() >= until_s:
+                text = f"confirmed, but {point.name} reads {value:g}, not {wanted:g}"
+                return Outcome("failed", "read_back", text, shown)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _look(self, unit: UnitT, point: Point) -> tuple[float | None, str]:
+        async with self._turn:
+            if self._open is None:
+                return None, "the line was lost"
+            line, sink = self._open
+            try:
+                value = await self.read_point(unit, point, line, sink)
+            except (NoAnswer, TransportError) as exc:
+                return None, str(exc) or "no answer"
+            if value is not None:
+                self.emit(unit, {point.name: value}, sink)
+            return value, "the device refuses it"
 
 
 def _written(what: CommandType, command: Command) -> float | None:
