@@ -106,7 +106,12 @@ def _told(data: bytes, framing: Framing, found: Sequence[Any], *, lenient: bool)
         if isinstance(one, RemoteProtocolError):
             yield _refused(data[cursor:], cursor, framing, one)
             continue
-        start, raw = _where(data, cursor, framing, one)
+        try:
+            start, raw = _where(data, cursor, framing, one)
+        except LocalProtocolError as error:
+            # Well framed, but nobody may ask it: a device answers with exception 3.
+            yield Told(cursor, len(data) - cursor, "", error=error.reason, detail=str(error))
+            return
         cursor = start + len(raw)
         yield _good(one, start, raw, framing, lenient=lenient)
 
