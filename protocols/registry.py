@@ -51,7 +51,12 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             "gb32960", "电动汽车远程服务与管理", "GB/T 32960.3-2016, 2025", "protocols.gb32960.endpoint:Gb32960Endpoint"
         ),
         ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005; 2025 in part", "protocols.hj212.endpoint:Hj212Endpoint"),
-        ProtocolEntry("jt808", "道路运输车辆终端", "JT/T 808-2019, 2013, 2011", "protocols.jt808.endpoint:Jt808Endpoint"),
+        ProtocolEntry(
+            "nmea_beidou", "卫星定位与北斗短报文", "NMEA 0183 4.11", "protocols.nmea_beidou.endpoint:NmeaEndpoint"
+        ),
+        ProtocolEntry(
+            "jt808", "道路运输车辆终端", "JT/T 808-2019, 2013, 2011", "protocols.jt808.endpoint:Jt808Endpoint"
+        ),
         ProtocolEntry("sl651", "水文监测", "SL 651-2014", "protocols.sl651.endpoint:Sl651Endpoint"),
         ProtocolEntry(
             "dlt645", "电能表", "DL/T 645-2007, 1997", "protocols.dlt645.endpoint:Dlt645Endpoint", can_listen=True
@@ -169,6 +174,15 @@ FAMILIES: dict[str, Family] = {
         _family(
             "jt808", "道路运输车辆卫星定位终端", "vehicle terminals", "JT/T 808-2019, 2013, 2011; JT/T 1078-2016",
             endpoints=("jt808",),
+        ),
+        _family(
+            "ocpp", "充电桩", "electric vehicle chargers", "OCPP 1.6J, 2.0.1",
+            connectors=("ocpp-server",), simulated=("ocpp-station",), library="ocpp (schemas), websockets",
+        ),
+        _family(
+            "nmea_beidou", "卫星定位与北斗短报文", "GNSS receivers and BeiDou messages",
+            "NMEA 0183 4.11; BDS text sets 4.0 and 2.0",
+            endpoints=("nmea_beidou",), library="pynmeagps (sentence tables)",
         ),
         # -- roadside and video
         _family(

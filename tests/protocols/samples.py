@@ -22,10 +22,11 @@ from protocols.modbus import messages as modbus
 from protocols.modbus import slave as modbus_slave
 from tests.protocols import samples_cjt188 as cjt188
 from tests.protocols import samples_gb26875 as fire
-from tests.protocols import samples_mbus as mbus
 from tests.protocols import samples_gb28181 as gb28181
 from tests.protocols import samples_gb32960 as vehicle
 from tests.protocols import samples_jt808 as vehicles
+from tests.protocols import samples_mbus as mbus
+from tests.protocols import samples_nmea_beidou as space
 from tests.protocols import samples_sl651 as hydrology
 from tests.protocols import samples_traffic_signal as signal
 
@@ -202,6 +203,10 @@ SAMPLES: dict[str, Sample] = {
             bound=vehicles.BOUND,
             one_way=True,
             first_request=vehicles.FIRST,
+        ),
+        Sample(
+            "nmea_beidou", space.FROM_RECEIVER, space.TO_RECEIVER, space.answer,
+            bound=space.BOUND, one_way=True, first_request=space.FIRST,
         ),
         Sample("dlt645", _dlt645_reply(), _dlt645_request, _meter, bound=212),
         Sample("mbus", mbus.FROM_METER, mbus.TO_METER, mbus.meter, bound=mbus.BOUND, first_request=mbus.FIRST),

@@ -1,0 +1,1 @@
+"""NMEA 0183 sentences of GNSS receivers and instruments, and BeiDou short messages."""
