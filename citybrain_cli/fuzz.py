@@ -32,7 +32,7 @@ from protocols.registry import FAMILIES, PROTOCOLS, family
 #: An endpoint may hold this much whatever a length field says; each protocol's own bound is in its property tests.
 MAX_HELD_BYTES = 2 * 1024 * 1024
 #: Longer inputs only repeat what shorter ones show.
-MAX_INPUT_BYTES = 4096
+MAX_INPUT_BYTES = 1024
 #: An input that takes longer is a hang.
 HANG_S = 10
 _AFTER_ALL_MS = 100_000_000

@@ -61,7 +61,7 @@ def explain(capture: Capture) -> Explanation:
     if capture.request:
         slave = ModbusEndpoint(Role.SLAVE, framing=framing)
         heard = [one for one in slave.feed(capture.request, 0) if not isinstance(one, RemoteProtocolError)]
-        request = heard[0] if heard else None
+        request = heard[0] if heard and _sayable(heard[0]) else None
     endpoint = _endpoint(capture, framing, request)
     found = endpoint.feed(capture.data, 0) + endpoint.tick(_AFTER_ALL_MS)
     told = list(_told(capture.data, framing, found, lenient=not capture.strict))
@@ -71,6 +71,15 @@ def explain(capture: Capture) -> Explanation:
     good = [one for one in told if one.ok]
     values = {"frames": len(good), **good[0].values, **about} if good else about
     return Explanation(_NAME, tuple(told), values)
+
+
+def _sayable(message: Message) -> bool:
+    """Whether it is something that one may ask: a captured request can name an illegal quantity."""
+    try:
+        encode_pdu(message)
+    except LocalProtocolError:
+        return False
+    return True
 
 
 def _endpoint(capture: Capture, framing: Framing, request: Message | None) -> ModbusEndpoint:
