@@ -60,8 +60,8 @@ class Gb26875Endpoint:
             return found
         packet = parse(found.data)
         if packet.is_answer and (kept := self._kept.get(packet.serial)) is not None:
-            if packet.command == DENY and kept.repeats < self._repeats:
-                # "Say it again": at once, but not for ever.
+            if packet.command == DENY and self.role is Role.SLAVE and kept.repeats < self._repeats:
+                # "Say it again": at once, but not for ever. What a device denies, it will not do.
                 kept.repeats += 1
                 kept.due_ms = now_ms + self._answer_timeout_ms
                 self._output += kept.data
