@@ -42,6 +42,7 @@ class Hj212Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     mn: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     password: str = ""
     checksum: Checksum = "auto"
+    allow: tuple[str, ...] = ()  # commands of its type that may be given to it
 
 
 class Hj212ServerConfig(
@@ -55,6 +56,7 @@ class Hj212ServerConfig(
     device: tuple[Hj212Device, ...]
     silent_s: Seconds = 90.0
     set_clock: bool = False
+    fill_gaps: bool = False  # ask stations for minute and hour data that never came (at most a day of them)
     max_connections: Connections = 256
 
 

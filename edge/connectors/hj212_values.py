@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from edge.connectors.station_clock import Upload
 from protocols.core.model import Float64s, Quality, UInt8s
 from protocols.devices import DeviceType, Hj212Point
 from protocols.hj212.messages import Packet
@@ -30,12 +32,14 @@ _INSTANT_SUFFIXES = ("Rtd", "Avg", "Data")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """``flags``: point -> item flag that is not N; ``unmapped``: factors the device type does not know."""
+    """``flags``: point -> item flag that is not N; ``sampled``: point -> SampleTime as sent, where the sample was taken
+    at another time than the upload's; ``unmapped``: factors the device type does not know."""
 
     points: tuple[str, ...]
     values: Float64s
     quality: UInt8s
     flags: dict[str, str]
+    sampled: dict[str, str]
     unmapped: int
 
 
@@ -57,6 +61,7 @@ def columns(packet: Packet, device_type: DeviceType) -> Columns:
     values: list[float] = []
     quality: list[int] = []
     flags: dict[str, str] = {}
+    sampled: dict[str, str] = {}
     used: set[str] = set()
     for point in device_type.points:
         binding = point.hj212
@@ -72,6 +77,8 @@ def columns(packet: Packet, device_type: DeviceType) -> Columns:
         state = FLAGS.get(flag, (Quality.SUSPECT, "", ""))[0]
         if flag != "N":
             flags[point.name] = flag
+        if parts.get("SampleTime", "") not in ("", packet.fields.get("DataTime")):
+            sampled[point.name] = parts["SampleTime"]
         names.append(point.name)
         values.append(round(value, point.decimals))
         quality.append(Quality.MISSING if math.isnan(value) else state)
@@ -80,6 +87,7 @@ def columns(packet: Packet, device_type: DeviceType) -> Columns:
         np.array(values, dtype=np.float64),
         np.array(quality, dtype=np.uint8),
         flags,
+        sampled,
         len(packet.factors.keys() - used),
     )
 
@@ -93,3 +101,12 @@ def _text(parts: Mapping[str, str], binding: Hj212Point) -> str | None:
             if suffix in parts:
                 return parts[suffix]
     return None
+
+
+def named(packet: Packet) -> Upload:
+    """By what the station's clock is judged, and the name under which a repeat of this upload is recognised."""
+    told_ms = packet.qn_ms
+    if told_ms is None and packet.cn == "2011":
+        told_ms = packet.data_time_ms  # period data are old by nature; only an instant tells the clock
+    name = f"{packet.mn}/{packet.cn}/{packet.fields.get('DataTime', packet.qn)}"
+    return Upload(name, zlib.crc32(repr((packet.fields, packet.factors)).encode()), packet.data_time_ms, told_ms)

@@ -9,11 +9,8 @@ The catalogue's rule is 120 s. What says "wrong clock" rather than "sent late":
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
-
-from protocols.hj212.messages import Packet
 
 TOLERANCE_MS = 120_000
 #: Loggers keep data for some weeks, and the outbox writes a reading's lag as 32 bits of milliseconds (24.8 days).
@@ -21,6 +18,18 @@ OLDEST_MS = 20 * 86_400_000
 _SAME_LAG_MS = 2_500
 _STREAK = 3
 _REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a clock is judged by. ``name``: the same for a repeat of the same upload, and only then; ``digest``: of what
+    it says; ``data_ms``: the time of the data; ``told_ms``: what the station's clock said when it sent, None if only
+    data that are old by nature (period data) tell a time."""
+
+    name: str
+    digest: int
+    data_ms: int | None
+    told_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +54,20 @@ class StationClock:
         self._last_seen_ms = 0
         self._streak = 0
 
-    def judge(self, packet: Packet, seen_ms: int) -> Verdict:
+    def judge(self, upload: Upload, seen_ms: int) -> Verdict:
         """Judge an upload that arrived at ``seen_ms``."""
-        data_ms, told_ms = packet.data_time_ms, packet.qn_ms
-        if told_ms is None and packet.cn == "2011":
-            told_ms = data_ms  # period data are old by nature; only an instant tells the clock
-        name = f"{packet.mn}/{packet.cn}/{packet.fields.get('DataTime', packet.qn)}"
-        digest = zlib.crc32(repr((packet.fields, packet.factors)).encode())
+        data_ms, told_ms, name, digest = upload.data_ms, upload.told_ms, upload.name, upload.digest
         lag_ms = seen_ms - told_ms if told_ms is not None else 0
-        skewed = self._clock_is_wrong(packet, lag_ms, name, digest, seen_ms)
+        skewed = self._clock_is_wrong(lag_ms, name, digest, seen_ms)
         if not skewed and data_ms is not None and not -TOLERANCE_MS <= seen_ms - data_ms <= OLDEST_MS:
-            skewed, lag_ms = True, seen_ms - data_ms  # QN is right, DataTime is not: the logger has two clocks
+            skewed, lag_ms = True, seen_ms - data_ms  # it sent in time, the data's own time is wrong: two clocks
         if skewed:
             # A clock that starts at 1970 with every power-up says the same names for other data.
             name = f"{name}/{digest:08x}"
         self._remember(name, digest)
         return Verdict(None if skewed else data_ms, lag_ms, name, skewed)
 
-    def _clock_is_wrong(self, packet: Packet, lag_ms: int, name: str, digest: int, seen_ms: int) -> bool:
+    def _clock_is_wrong(self, lag_ms: int, name: str, digest: int, seen_ms: int) -> bool:
         if abs(lag_ms) <= TOLERANCE_MS:
             self._streak, self._last_lag_ms = 0, None
             return False
