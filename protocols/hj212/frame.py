@@ -160,6 +160,12 @@ class Scanner:
     def _drain(self, *, at_rest: bool) -> Iterator[Found]:
         while self._held:
             yield from self._skip_to_start()
+            if (whole := self._whole()) is not None:
+                self._in_noise = False
+                begin = self._dropped
+                self._drop(whole.end)
+                yield Found(begin, whole.end, whole.frame)
+                continue
             starts = [m.start() for m in _START.finditer(self._held)]
             if not starts:
                 return
@@ -191,6 +197,19 @@ class Scanner:
                 return
             yield from self._report(head.reason if head else "length", 0, len(self._held))
             self._drop(1)
+
+    def _whole(self) -> _Hit | None:
+        """The ordinary case, without looking at all that is held: a frame by its length whose checksum fits, with
+        nothing in it that could be the end or the start of another."""
+        digits = bytes(self._held[2:6])
+        if len(digits) < 4 or not digits.isdigit():
+            return None
+        length = int(digits)
+        end = 6 + length
+        if len(self._held) < end + 4 or _END.search(self._held, 6, end) is not None:
+            return None
+        frame = self._read(6, end, length)
+        return None if frame is None else _Hit(end + 4, frame)
 
     def _drop(self, count: int) -> None:
         del self._held[:count]
