@@ -15,7 +15,20 @@ from tests.protocols.vectors import HERE, SHARED, Vector
 
 #: Keys of ``expect`` that say how to judge, or what to send (each protocol's own test does that), not what is said;
 #: ``meaning`` is prose: the same bytes have been put in two ways.
-_JUDGEMENT = frozenset({"ok", "error", "call_error_codes", "vendor", "encode", "reply", "reply_result", "meaning", "reply_text"})
+_JUDGEMENT = frozenset(
+    {
+        "ok",
+        "error",
+        "call_error_codes",
+        "vendor",
+        "encode",
+        "reply",
+        "reply_result",
+        "meaning",
+        "reply_text",
+        "reply_text_without_handler",
+    }
+)
 
 
 def _rows() -> list[Any]:

@@ -1,0 +1,77 @@
+"""Words of OCPP for the installer's eye, in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ACTIONS: Mapping[str, tuple[str, str]] = {
+    "Authorize": ("鉴权", "may this card charge?"),
+    "BootNotification": ("启动上报", "the station has started"),
+    "ChangeAvailability": ("启用/停用", "put in or out of service"),
+    "DataTransfer": ("厂商数据", "maker's data"),
+    "Heartbeat": ("心跳", "heartbeat"),
+    "MeterValues": ("计量数据", "meter values"),
+    "RemoteStartTransaction": ("远程启动", "start remotely"),
+    "RemoteStopTransaction": ("远程停止", "stop remotely"),
+    "RequestStartTransaction": ("远程启动", "start remotely"),
+    "RequestStopTransaction": ("远程停止", "stop remotely"),
+    "Reset": ("重启", "restart"),
+    "SetChargingProfile": ("设定充电功率", "set a charging limit"),
+    "StartTransaction": ("开始充电", "charging starts"),
+    "StatusNotification": ("状态上报", "state of a connector"),
+    "StopTransaction": ("结束充电", "charging ends"),
+    "TransactionEvent": ("充电过程", "charging starts, goes on or ends"),
+    "TriggerMessage": ("请求上报", "ask for a message"),
+    "UnlockConnector": ("解锁枪头", "unlock the connector"),
+}
+
+FIELDS: Mapping[str, tuple[str, str]] = {
+    "connectorId": ("枪号 (0 为整桩)", "connector (0: whole station)"),
+    "evseId": ("EVSE 编号 (0 为整桩)", "EVSE (0: whole station)"),
+    "status": ("状态", "state"),
+    "connectorStatus": ("状态", "state"),
+    "errorCode": ("故障码", "error"),
+    "vendorErrorCode": ("厂商故障码", "maker's error"),
+    "info": ("说明", "remark"),
+    "timestamp": ("时间", "time"),
+    "currentTime": ("当前时间", "time now"),
+    "interval": ("心跳间隔 (秒)", "heartbeat interval in s"),
+    "idTag": ("卡号", "card"),
+    "meterStart": ("起始电量 (Wh)", "register at the start in Wh"),
+    "meterStop": ("结束电量 (Wh)", "register at the end in Wh"),
+    "transactionId": ("交易号", "transaction"),
+    "reason": ("原因", "reason"),
+    "value": ("数值", "value"),
+    "measurand": ("量", "quantity"),
+    "unit": ("单位", "unit"),
+    "phase": ("相", "phase"),
+    "context": ("采样原因", "taken because"),
+    "location": ("位置", "taken at"),
+    "chargePointVendor": ("厂商", "maker"),
+    "vendorName": ("厂商", "maker"),
+    "chargePointModel": ("型号", "model"),
+    "model": ("型号", "model"),
+    "firmwareVersion": ("固件版本", "firmware"),
+    "eventType": ("阶段", "phase of charging"),
+    "triggerReason": ("触发原因", "because of"),
+    "seqNo": ("序号", "sequence number"),
+    "chargingState": ("充电状态", "charging state"),
+    "limit": ("限值", "limit"),
+    "chargingRateUnit": ("限值单位 (A 或 W)", "unit of the limit"),
+}
+
+STATUS: Mapping[str, str] = {
+    "Available": "空闲",
+    "Preparing": "准备中",
+    "Charging": "充电中",
+    "SuspendedEVSE": "桩侧暂停",
+    "SuspendedEV": "车侧暂停",
+    "Finishing": "结束中",
+    "Reserved": "已预约",
+    "Unavailable": "停用",
+    "Faulted": "故障",
+    "Occupied": "占用",
+    "Accepted": "接受",
+    "Rejected": "拒绝",
+    "Pending": "待定",
+}
