@@ -53,12 +53,22 @@ KINDS: Mapping[str, Kind] = {
     "modbus-tcp": Kind("modbus", "tcp-box", ("listen",), no_faults=frozenset({"wrong_checksum"})),
     "dlt645": Kind("dlt645", "serial", ("pty",), baud=2400, parity="E"),
     "hj212-client": Kind("hj212", "dials", ("connect",), clock=True),
+    "sparkplug-node": Kind(
+        "sparkplug_b", "service", ("connect",), faults=frozenset({"stuck", "deaf", "no_null"}),
+        no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
     "camera": Kind("", "camera", ("listen", "file")),
+    "gb20999": Kind(
+        "traffic-signal", "tcp-box", ("listen",), clock=True,
+        faults=frozenset({"busy", "repeat", "refuse_set", "green_conflict"}),
+    ),
 }
 #: What goes wrong with any device.
 COMMON_FAULTS = frozenset(
     {"drop", "delay", "garble", "truncate", "wrong_checksum", "silence", "restart", "clock_step", "wrong_address"}
 )
+#: What also goes wrong on any serial line: an adapter that turns round too late loses the first byte of an answer.
+SERIAL_FAULTS = frozenset({"first_byte"})
 #: Flags a station may put on an item (HJ 212-2017, item flag).
 MARKS = frozenset("NFMSDCTB")
 
@@ -75,6 +85,7 @@ class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     baud: int | None = None
     parity: Parity | None = None
     pace: bool | None = None  # None: paced when live, not in virtual time
+    echo: bool = False  # serial: the adapter sends our own bytes back
     turnaround_ms: int = 20  # from the end of a request to the first byte of the answer (DL/T 645: 20..500)
 
     @property
@@ -127,6 +138,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bus: str
     count: int = 1  # more than 1: so many of them, id-01, id-02 ..., with addresses counting up
     address: int | str | None = None  # Modbus unit, or DL/T 645 meter number as text
+    clash: bool = False  # serial: has the address of another one on purpose; their answers collide
     refuse_holes: bool = False  # Modbus: registers between points answer "illegal address" instead of 0
     mn: str | None = None  # HJ 212 device id
     password: str = "123456"  # noqa: S105 - HJ 212's PW field, the factory's value; not a secret
@@ -270,7 +282,7 @@ def _check(scene: Scene) -> None:
         if device.bus not in buses:
             raise ConfigError(f"{where}: bus: there is no bus {device.bus!r}; there are {', '.join(buses)}")
         address = _check_device(device, buses[device.bus], where)
-        if (device.bus, address) in addresses:
+        if (device.bus, address) in addresses and not device.clash:
             raise ConfigError(f"{where}: address {address} is used twice on {device.bus}")
         addresses.add((device.bus, address))
     for table in scene.camera:
@@ -289,8 +301,8 @@ def _check_bus(bus: Bus) -> None:
     for key in ("pty", "listen", "connect", "file"):
         if getattr(bus, key) is not None and key not in allowed:
             raise ConfigError(f"bus {bus.id}: {key}: a bus of kind {bus.kind} takes {' or '.join(allowed)}")
-    if not bus.serial and (bus.baud is not None or bus.parity is not None or bus.pace):
-        raise ConfigError(f"bus {bus.id}: baud, parity and pace belong to serial buses")
+    if not bus.serial and (bus.baud is not None or bus.parity is not None or bus.pace or bus.echo):
+        raise ConfigError(f"bus {bus.id}: baud, parity, pace and echo belong to serial buses")
     if bus.baud is not None and not 300 <= bus.baud <= 1_000_000:
         raise ConfigError(f"bus {bus.id}: baud: {bus.baud} is outside 300..1000000")
     if not 0 <= bus.turnaround_ms <= 5000:
@@ -366,7 +378,7 @@ def _check_fault(fault: Fault, bus: Bus) -> None:
         raise ValueError("clock_step needs either offset_s or set_to, other kinds neither")
     if fault.set_to is not None and fault.set_to.tzinfo is None:
         raise ValueError("set_to: needs a zone, e.g. +08:00")
-    known = (COMMON_FAULTS | bus.what.faults) - bus.what.no_faults
+    known = (COMMON_FAULTS | (SERIAL_FAULTS if bus.serial else frozenset()) | bus.what.faults) - bus.what.no_faults
     if not bus.what.clock:
         known -= {"clock_step"}
     if fault.kind not in known:

@@ -40,8 +40,9 @@ def answer(
 ) -> Reply | None:
     """What the meter of that address says; None: it stays silent (not meant, or a broadcast)."""
     everybody = request.addr == BROADCAST
-    if everybody and isinstance(request, Command) and request.function == FREEZE and obey is not None:
-        obey(order(request))
+    if everybody and isinstance(request, Command) and request.function == FREEZE:
+        _obeyed(request, meter, obey)
+        return None
     # A lone 1997 meter answers the broadcast address; a 2007 one never does.
     meant = address_matches(request.addr, meter) or (everybody and edition == "1997" and isinstance(request, Read))
     if isinstance(request, BroadcastTime) or not meant:
@@ -82,6 +83,9 @@ def table_source(numbers: Mapping[str, Decimal | None], *, blocks: bool = True) 
     def source(di: str) -> bytes | None:
         if di in numbers:
             return encode(di, [numbers[di]])
+        if blocks and len(di) == 4 and di.endswith("F") and lookup(di) is not None:
+            older = sorted(known for known in numbers if len(known) == 4 and known[:3] == di[:3] and known != di)
+            return encode(di, [numbers[known] for known in older]) if older else None
         if not blocks or len(di) != 8 or "FF" not in (di[4:6], di[6:]) or lookup(di) is None:
             return None
         members = sorted(known for known in numbers if len(known) == 8 and _in_block(known, di))

@@ -45,6 +45,7 @@ class PolledBus(Generic[MessageT]):
         self.bus = bus
         self.devices = tuple(devices)
         self.heard_damaged = 0  # what could not be read as a request
+        self.collisions = 0  # answers of several devices at once
         self._world = world
         self._new_endpoint = new_endpoint
         self._turn = asyncio.Lock()
@@ -53,6 +54,8 @@ class PolledBus(Generic[MessageT]):
         """Answer what comes until the other end closes. Raises TransportError when the link breaks."""
         endpoint = self._new_endpoint()
         while data := await link.read():
+            if self.bus.echo:
+                await link.write(data)
             now_ms = self._world.clock.now_ms()
             heard = []
             # The start of a request that never ended is void after the protocol's silence, before new bytes count.
@@ -67,21 +70,28 @@ class PolledBus(Generic[MessageT]):
 
     async def _answer(self, request: MessageT, endpoint: Endpoint[Any], link: Link) -> None:
         async with self._turn:
+            said: list[bytes] = []
             for device in self.devices:
                 now_ms = self._world.clock.now_ms()
                 t_s = self._world.t_s(now_ms)
-                reply = device.reply(request, t_s)
-                if reply is None or device.faults.off(t_s, now_ms) or device.faults.silent(t_s, now_ms):
+                # A device without power or cable hears no order either.
+                if device.faults.off(t_s, now_ms) or device.faults.silent(t_s, now_ms):
                     continue
-                await asyncio.sleep(self.bus.turnaround_ms / 1000)
+                reply = device.reply(request, t_s)
+                if reply is None:
+                    continue
+                if not said:
+                    await asyncio.sleep(self.bus.turnaround_ms / 1000)
                 outgoing = device.faults.outgoing(endpoint.send(reply, now_ms), t_s, now_ms)
                 if outgoing.delay_s:
                     await asyncio.sleep(outgoing.delay_s)
                 self._world.ledger.write(
                     "ans", device.id, self._world.clock.now_ms(), intact=outgoing.intact, what=device.describe(request)
                 )
-                if outgoing.data:
-                    await link.write(outgoing.data)
+                said.append(outgoing.data)
+            self.collisions += len(said) > 1
+            if data := collided(said):
+                await link.write(data)
 
     # -- power --------------------------------------------------------------------------------------------------
     def off(self, now_ms: int) -> bool:
@@ -94,3 +104,12 @@ class PolledBus(Generic[MessageT]):
         """The next second of the scene at which some device loses or regains power."""
         moments = [device.faults.next_change_s(t_s) for device in self.devices]
         return min((moment for moment in moments if moment is not None), default=None)
+
+
+def collided(said: Sequence[bytes]) -> bytes:
+    """What a line carries when several speak at once: a 0 wins over a 1, the longest goes on alone."""
+    out = bytearray(max(said, key=len, default=b""))
+    for one in said:
+        for at, byte in enumerate(one):
+            out[at] &= byte
+    return bytes(out)

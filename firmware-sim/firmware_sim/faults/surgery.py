@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from protocols.hj212.frame import checksum
 from protocols.modbus.frame import crc
+from protocols.traffic_signal.frame import build as signal_frame
+from protocols.traffic_signal.frame import crc16, escape, unescape
 
 #: Modbus TCP: transaction, protocol, length, unit.
 _MBAP_BYTES = 7
@@ -27,6 +29,8 @@ def operate(fault: str, bus: str, frame: bytes, rng: random.Random) -> bytes:
     match fault:
         case "drop":
             return b""
+        case "first_byte":
+            return frame[1:]
         case "truncate":
             return frame[: rng.randrange(1, len(frame))] if len(frame) > 1 else b""
         case "garble":
@@ -139,10 +143,28 @@ def _tcp_address(frame: bytes) -> bytes:
     return _unit_at(frame, _MBAP_BYTES - 1) if len(frame) >= _MBAP_BYTES + 3 else frame
 
 
+# -- GB/T 20999 (escaped, as on TCP)
+
+
+def _signal_checksum(frame: bytes) -> bytes:
+    inner = unescape(frame[1:-1])
+    crc_wrong = (crc16(inner[:-2]) ^ 0x5A5A).to_bytes(2, "big")
+    return frame[:1] + escape(inner[:-2] + crc_wrong) + frame[-1:]
+
+
+def _signal_address(frame: bytes) -> bytes:
+    payload = bytearray(unescape(frame[1:-1])[2:-2])
+    if len(payload) < 11:
+        return frame
+    payload[6] ^= 0x01  # lowest byte of the controller's number
+    return signal_frame(bytes(payload), "stream")
+
+
 #: By kind of bus; a kind without a row has its checksum in the last byte and no address in its frames.
 ANATOMY: dict[str, Anatomy] = {
     "hj212-client": Anatomy(_hj212_watched, _hj212_checksum, _hj212_address),
     "dlt645": Anatomy(_dlt645_watched, _dlt645_checksum, _dlt645_address),
     "modbus-rtu": Anatomy(readdressed=_rtu_address),
+    "gb20999": Anatomy(wrong_checksum=_signal_checksum, readdressed=_signal_address),
     "modbus-tcp": Anatomy(watched=_mbap, readdressed=_tcp_address),
 }
