@@ -143,9 +143,11 @@ class Pipeline:
         self._note_online(sweep.device, online=True, detail="", now_ms=now_ms)
         aliases, factors = self._columns(sweep)
         times = np.full(len(aliases), sweep.source_ms, dtype=np.int64)
-        events = self._engine.step(SeriesBatch(aliases, times, sweep.values, sweep.quality), now_ms)
+        events: Sequence[Event] = ()
+        if not sweep.historical:
+            events = self._engine.step(SeriesBatch(aliases, times, sweep.values, sweep.quality), now_ms)
         quality = sweep.quality
-        if len(self._engine.suspect_rows):
+        if not sweep.historical and len(self._engine.suspect_rows):
             quality = quality.copy()
             doubted = self._engine.suspect_rows
             quality[doubted] = np.where(quality[doubted] == Quality.GOOD, Quality.SUSPECT, quality[doubted])

@@ -12,6 +12,7 @@ Lines (``k``, ``dev``, ``ms`` = clock of the rig, UTC):
 - ``ack``: its 9014 came (``cn``, ``dt``)
 - ``gave_up``: the station had no room left and dropped its oldest record (``cn``, ``dt``): no fault of the agent's
 - ``ans``: a polled device answered (``intact`` false if a fault damaged or withheld the answer; ``what`` was asked for)
+- ``told``: a device published values that nobody acknowledges (``v``); ``order``: it was told to do something
 - ``fault``: a fault was injected (``kind``, ``detail``)
 """
 

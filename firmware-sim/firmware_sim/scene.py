@@ -52,6 +52,10 @@ KINDS: Mapping[str, Kind] = {
     "modbus-rtu": Kind("modbus", "serial", ("pty",), baud=9600),
     "modbus-tcp": Kind("modbus", "tcp-box", ("listen",), no_faults=frozenset({"wrong_checksum"})),
     "dlt645": Kind("dlt645", "serial", ("pty",), baud=2400, parity="E"),
+    "cjt188": Kind(
+        "cjt188", "serial", ("pty",), baud=2400, parity="E", clock=True, faults=frozenset({"valve_stuck"})
+    ),
+    "mbus": Kind("mbus", "serial", ("pty",), baud=2400, parity="E", faults=frozenset({"records_cut"})),
     "hj212-client": Kind("hj212", "dials", ("connect",), clock=True),
     "sparkplug-node": Kind(
         "sparkplug_b", "service", ("connect",), faults=frozenset({"stuck", "deaf", "no_null"}),

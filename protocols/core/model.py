@@ -46,6 +46,7 @@ class Sweep:
     ``values``: float64 (n,), NaN where the device has no value; ``quality``: uint8 (n,), :class:`Quality`.
     ``source_ms`` is the device's own time where it has one, else equal to ``seen_ms`` (the gateway's clock).
     ``exchange`` identifies a push so that a repeat of it is recognised after a restart ("" for polled devices).
+    ``historical``: the device kept it while nobody listened and says so; it is stored, but raises nothing.
     """
 
     device: str
@@ -55,6 +56,7 @@ class Sweep:
     values: Float64s
     quality: UInt8s
     exchange: str = ""
+    historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

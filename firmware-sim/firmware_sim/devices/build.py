@@ -7,14 +7,19 @@ from importlib import import_module
 from typing import Any
 
 from firmware_sim.devices.bus import PolledBus, PolledDevice
+from firmware_sim.devices.cjt188_meter import Cjt188Meter
 from firmware_sim.devices.dialing import DialingStation
 from firmware_sim.devices.dlt645_meter import Dlt645Meter
+from firmware_sim.devices.mbus_meter import MbusMeter
 from firmware_sim.devices.modbus_device import ModbusDevice
+from firmware_sim.devices.signal_controller import ControllerEndpoint, SignalController
 from firmware_sim.devices.world import World
 from firmware_sim.faults import Faults
 from firmware_sim.scene import Bus, Device, Scene
+from protocols.cjt188.endpoint import Cjt188Endpoint
 from protocols.core.endpoint import Endpoint, Role
 from protocols.dlt645.endpoint import Dlt645Endpoint
+from protocols.mbus.endpoint import MbusEndpoint
 from protocols.modbus.endpoint import ModbusEndpoint
 
 #: A polled kind of bus: its slave endpoint and its device model. To add a protocol, add a row.
@@ -22,6 +27,9 @@ POLLED: dict[str, tuple[Callable[[], Endpoint[Any]], Callable[[Device, Faults, W
     "modbus-rtu": (lambda: ModbusEndpoint(Role.SLAVE, framing="rtu"), ModbusDevice),
     "modbus-tcp": (lambda: ModbusEndpoint(Role.SLAVE, framing="tcp"), ModbusDevice),
     "dlt645": (lambda: Dlt645Endpoint(Role.SLAVE), Dlt645Meter),
+    "cjt188": (lambda: Cjt188Endpoint(Role.SLAVE), Cjt188Meter),
+    "mbus": (lambda: MbusEndpoint(Role.SLAVE), MbusMeter),
+    "gb20999": (lambda: ControllerEndpoint(Role.SLAVE), SignalController),
 }
 
 
@@ -41,7 +49,9 @@ STATIONS: dict[str, str] = {
     "hj212-client": "firmware_sim.devices.hj212_station:Hj212Station",
 }
 #: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
-SERVICES: dict[str, str] = {}
+SERVICES: dict[str, str] = {
+    "sparkplug-node": "firmware_sim.devices.sparkplug_node:SparkplugBus",
+}
 
 
 def _load(where: str) -> Callable[..., Any]:
