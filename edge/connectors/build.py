@@ -15,7 +15,10 @@ from edge.connectors.config import (
     check,
     split_address,
 )
+from edge.connectors.hydrology_config import Sl651ServerConfig
 from edge.connectors.industry_config import BacnetConfig, ChirpstackConfig, OpcuaConfig, SparkplugHostConfig
+from edge.connectors.meter_config import Cjt188Config, MbusConfig
+from edge.connectors.street_config import Gb20999Config, Gb28181ServerConfig, OnvifConfig
 
 
 def build(
@@ -23,8 +26,8 @@ def build(
 ) -> Connector:
     """The connector; opens nothing yet. Raises ConfigError. Relative paths in it count from ``base``.
 
-    ``link_factory`` replaces the real link. For ``hj212-server`` it is awaited again and again and gives the next
-    station that dials in.
+    ``link_factory`` replaces the real link. For kinds that listen (``hj212-server``, ``sl651-server``) it is awaited
+    again and again and gives the next station that dials in.
     """
     check(config)
     match config:
@@ -32,6 +35,10 @@ def build(
             from edge.connectors.hj212_server import Hj212Server
 
             return Hj212Server(config, clock, link_factory)
+        case Sl651ServerConfig():
+            from edge.connectors.sl651_server import Sl651Server
+
+            return Sl651Server(config, clock, link_factory)
         case ModbusRtuConfig() | ModbusTcpConfig():
             from edge.connectors.modbus_bus import ModbusBus  # loads pymodbus
 
@@ -40,14 +47,25 @@ def build(
             from edge.connectors.dlt645_bus import Dlt645Bus
 
             return Dlt645Bus(config, clock, link_factory or _real(config))
+        case Cjt188Config():
+            from edge.connectors.cjt188_bus import Cjt188Bus
 
+            return Cjt188Bus(config, clock, link_factory or _real(config))
+        case MbusConfig():
+            from edge.connectors.mbus_bus import MbusBus  # loads pyMeterBus
+
+            return MbusBus(config, clock, link_factory or _real(config))
         case SparkplugHostConfig() | ChirpstackConfig() | OpcuaConfig() | BacnetConfig():
             from edge.connectors.industry_build import build_industry
 
             return build_industry(config, clock, base)
+        case Gb28181ServerConfig() | OnvifConfig() | Gb20999Config():
+            from edge.connectors.street_build import build_street
+
+            return build_street(config, clock, base, link_factory)
 
 
-def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config) -> LinkFactory:
+def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config | Cjt188Config | MbusConfig) -> LinkFactory:
     from edge.connectors.links import polled_line, tcp_client
 
     if isinstance(config, ModbusTcpConfig):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.connectors.hydrology_config import Sl651ServerConfig
 from edge.connectors.industry_config import (
     BacnetConfig,
     ChirpstackConfig,
@@ -18,6 +19,7 @@ from edge.connectors.industry_config import (
     check_industry,
     check_keys,
 )
+from edge.connectors.meter_config import Cjt188Config, MbusConfig, check_meter, places_of
 from edge.connectors.scalars import (
     Baud,
     Connections,
@@ -29,6 +31,7 @@ from edge.connectors.scalars import (
     StopBits,
     Unit,
 )
+from edge.connectors.street_config import Gb20999Config, Gb28181ServerConfig, OnvifConfig, check_street
 from protocols.core.errors import ConfigError
 from protocols.devices import DeviceType, load
 from protocols.hj212.endpoint import Checksum
@@ -134,13 +137,19 @@ TCP_PREFIX = "tcp://"
 
 ConnectorConfig = (
     Hj212ServerConfig
+    | Sl651ServerConfig
     | ModbusRtuConfig
     | ModbusTcpConfig
     | Dlt645Config
+    | Cjt188Config
+    | MbusConfig
     | SparkplugHostConfig
     | ChirpstackConfig
     | OpcuaConfig
     | BacnetConfig
+    | Gb28181ServerConfig
+    | OnvifConfig
+    | Gb20999Config
 )
 
 
@@ -186,6 +195,10 @@ def check(config: ConnectorConfig) -> None:
             split_address(config.listen, f"{where}: listen")
             _once([device.mn for device in config.device], f"{where}: device.mn")
             protocol = "hj212"
+        case Sl651ServerConfig():
+            split_address(config.listen, f"{where}: listen")
+            _once([device.station for device in config.device], f"{where}: device.station")
+            protocol = "sl651"
         case ModbusTcpConfig():
             split_address(config.address, f"{where}: address")
             _once([str(device.unit) for device in config.device], f"{where}: device.unit")
@@ -198,10 +211,21 @@ def check(config: ConnectorConfig) -> None:
             check_port(config.port, f"{where}: port")
             _once([device.address for device in config.device], f"{where}: device.address")
             protocol = "dlt645"
+        case Cjt188Config() | MbusConfig():
+            check_port(config.port, f"{where}: port")
+            _once(places_of(config, where), f"{where}: device.address")
+            protocol = "cjt188" if isinstance(config, Cjt188Config) else "mbus"
         case SparkplugHostConfig() | ChirpstackConfig() | OpcuaConfig() | BacnetConfig():
             protocol, places, key = check_industry(config, where)
             _once(places, f"{where}: {key}")
+        case Gb28181ServerConfig() | OnvifConfig() | Gb20999Config():
+            protocol, places, key, addresses = check_street(config, where)
+            _once(places, f"{where}: {key}")
+            for address, at in addresses:
+                split_address(address, at)
     for device in config.device:
         kind = device_type(device.type, protocol, f"{where}: device {device.id!r}: type")
+        if isinstance(config, Cjt188Config | MbusConfig):
+            check_meter(kind, protocol, f"{where}: device {device.id!r}")
         if isinstance(config, OpcuaConfig):
             check_keys(kind, getattr(device, "root", ""), f"{where}: device {device.id!r}")
