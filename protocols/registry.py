@@ -133,11 +133,11 @@ FAMILIES: dict[str, Family] = {
         ),
         _family(
             "cjt188", "水表、燃气表、热量表", "water, gas and heat meters", "CJ/T 188-2004, 2018",
-            endpoints=("cjt188",),
+            endpoints=("cjt188",), connectors=("cjt188",), simulated=("cjt188",),
         ),
         _family(
             "mbus", "M-Bus 仪表", "M-Bus meters (heat, water, gas, power)", "EN 13757-2, -3",
-            endpoints=("mbus",), library="pyMeterBus (table of VIF codes)",
+            endpoints=("mbus",), connectors=("mbus",), simulated=("mbus",), library="pyMeterBus (table of VIF codes)",
         ),
         Family(
             "opcua", "OPC UA", "OPC UA client", "OPC UA 1.05 (IEC 62541)",
@@ -166,10 +166,12 @@ FAMILIES: dict[str, Family] = {
         ),
         # -- fire and vehicles
         _family(
-            "gb26875", "消防用户信息传输装置", "fire alarm transmitters", "GB/T 26875.3-2011", endpoints=("gb26875",),
+            "gb26875", "消防用户信息传输装置", "fire alarm transmitters", "GB/T 26875.3-2011",
+            endpoints=("gb26875",), connectors=("gb26875-server",), simulated=("gb26875-client",),
         ),
         _family(
-            "gb32960", "电动汽车", "electric vehicles", "GB/T 32960.3-2016, 2025", endpoints=("gb32960",),
+            "gb32960", "电动汽车", "electric vehicles", "GB/T 32960.3-2016, 2025",
+            endpoints=("gb32960",), connectors=("gb32960-server",), simulated=("gb32960-client",),
         ),
         _family(
             "jt808", "道路运输车辆卫星定位终端", "vehicle terminals", "JT/T 808-2019, 2013, 2011; JT/T 1078-2016",
@@ -187,7 +189,7 @@ FAMILIES: dict[str, Family] = {
         # -- roadside and video
         _family(
             "traffic-signal", "交通信号控制机", "traffic signal controllers", "GB/T 20999-2017",
-            endpoints=("gb20999-tcp", "gb20999-udp"),
+            endpoints=("gb20999-tcp", "gb20999-udp"), connectors=("gb20999",), simulated=("gb20999",),
         ),
         _family(
             "v2x", "车路协同", "vehicles and roadside units (V2X)", "T/CSAE 53-2020 (YD/T 3709), SAE J2735",

@@ -15,6 +15,8 @@ from edge.connectors.config import (
     check,
     split_address,
 )
+from edge.connectors.fleet_config import Jt808ServerConfig, NmeaConfig
+from edge.connectors.gb_config import Gb26875ServerConfig, Gb32960ServerConfig
 from edge.connectors.hydrology_config import Sl651ServerConfig
 from edge.connectors.industry_config import BacnetConfig, ChirpstackConfig, OpcuaConfig, SparkplugHostConfig
 from edge.connectors.meter_config import Cjt188Config, MbusConfig
@@ -39,6 +41,22 @@ def build(
             from edge.connectors.sl651_server import Sl651Server
 
             return Sl651Server(config, clock, link_factory)
+        case Jt808ServerConfig():
+            from edge.connectors.jt808_server import Jt808Server
+
+            return Jt808Server(config, clock, link_factory, base=base)
+        case NmeaConfig():
+            from edge.connectors.nmea_line import NmeaLine  # loads pynmeagps
+
+            return NmeaLine(config, clock, link_factory or _real(config))
+        case Gb26875ServerConfig():
+            from edge.connectors.gb26875_server import Gb26875Server
+
+            return Gb26875Server(config, clock, link_factory)
+        case Gb32960ServerConfig():
+            from edge.connectors.gb32960_server import Gb32960Server
+
+            return Gb32960Server(config, clock, link_factory)
         case ModbusRtuConfig() | ModbusTcpConfig():
             from edge.connectors.modbus_bus import ModbusBus  # loads pymodbus
 
@@ -65,7 +83,7 @@ def build(
             return build_street(config, clock, base, link_factory)
 
 
-def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config | Cjt188Config | MbusConfig) -> LinkFactory:
+def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config | Cjt188Config | MbusConfig | NmeaConfig) -> LinkFactory:
     from edge.connectors.links import polled_line, tcp_client
 
     if isinstance(config, ModbusTcpConfig):

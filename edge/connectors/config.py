@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.connectors.fleet_config import Jt808ServerConfig, NmeaConfig, check_fleet
+from edge.connectors.gb_config import Gb26875ServerConfig, Gb32960ServerConfig, check_gb
 from edge.connectors.hydrology_config import Sl651ServerConfig
 from edge.connectors.industry_config import (
     BacnetConfig,
@@ -137,7 +139,11 @@ TCP_PREFIX = "tcp://"
 
 ConnectorConfig = (
     Hj212ServerConfig
+    | Gb26875ServerConfig
+    | Gb32960ServerConfig
     | Sl651ServerConfig
+    | Jt808ServerConfig
+    | NmeaConfig
     | ModbusRtuConfig
     | ModbusTcpConfig
     | Dlt645Config
@@ -199,6 +205,17 @@ def check(config: ConnectorConfig) -> None:
             split_address(config.listen, f"{where}: listen")
             _once([device.station for device in config.device], f"{where}: device.station")
             protocol = "sl651"
+        case Jt808ServerConfig() | NmeaConfig():
+            if isinstance(config, NmeaConfig):
+                check_port(config.port, f"{where}: port")
+            else:
+                split_address(config.listen, f"{where}: listen")
+            protocol, places, key = check_fleet(config, where)
+            _once(places, f"{where}: {key}")
+        case Gb26875ServerConfig() | Gb32960ServerConfig():
+            split_address(config.listen, f"{where}: listen")
+            protocol, places, key = check_gb(config, where)
+            _once(places, f"{where}: {key}")
         case ModbusTcpConfig():
             split_address(config.address, f"{where}: address")
             _once([str(device.unit) for device in config.device], f"{where}: device.unit")

@@ -172,6 +172,10 @@ class StationServer(ABC, Generic[MessageT, StationT]):
         sink.report("data.rejected", self.id, "stranger", f"no station {key[:40]!r} is configured")
         return None
 
+    def silent_after_s(self, station: StationT) -> float:
+        """After which silence it is offline; a protocol without heartbeats may have learnt better."""
+        return self._silent_s
+
     def left(self, station: StationT, sink: Sink) -> None:
         """The station's connection has ended. Silence is judged by ``silent_s``, not by this."""
 
@@ -354,8 +358,9 @@ class StationServer(ABC, Generic[MessageT, StationT]):
             station.silence.cancel()
         if alive:
             station.health.answered(sink)
-        text = f"nothing heard for {self._silent_s:g} s"
-        station.silence = loop.call_later(self._silent_s, station.health.gone, sink, text)
+        silent_s = self.silent_after_s(station)
+        text = f"nothing heard for {silent_s:g} s"
+        station.silence = loop.call_later(silent_s, station.health.gone, sink, text)
 
     @staticmethod
     def _now_ms() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocols.core.errors import RemoteProtocolError
+from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.gb32960.items import Item, join, parse_items
 from protocols.gb32960.messages import PLAIN, QUERY, Message, filled, text_of
 
@@ -236,3 +236,21 @@ def login_data_2025(stamp: bytes, serial: int, iccid: str, packs: Sequence[Seque
 def report_data(stamp: bytes, items: Sequence[Item]) -> bytes:
     """Data of commands 02 and 03."""
     return stamp + join(items)
+
+
+def query_data(stamp: bytes, ids: Sequence[int]) -> bytes:
+    """Data of command 80."""
+    return stamp + bytes((len(ids), *ids))
+
+
+def set_data(stamp: bytes, number: int, value: int, edition: str) -> bytes:
+    """Data of command 81: one numeric parameter. Raises LocalProtocolError."""
+    size = (_SIZE_2025.get(number) if edition == "2025" else None) or PARAMETERS[number][2]
+    if not 0 <= value < 1 << 8 * size:
+        raise LocalProtocolError(f"GB/T 32960-{edition} parameter {number:#04x}: {value} does not fit", reason="range")
+    return stamp + bytes((1, number)) + value.to_bytes(size, "big")
+
+
+def control_data(stamp: bytes, order: int, parameter: bytes = b"") -> bytes:
+    """Data of command 82."""
+    return stamp + bytes((order,)) + parameter
