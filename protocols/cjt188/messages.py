@@ -7,7 +7,7 @@ leading zeros matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from protocols.cjt188.frame import Frame
@@ -36,7 +36,10 @@ _FIXED = {"907F": 7}
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Ask for one data identifier. ``ser``: a running number that the meter echoes; None: left out."""
+    """Ask for one data identifier. ``ser``: a running number that the meter echoes; None: left out.
+
+    ``woken``, here as in every request: wake-up bytes that were heard in front of it; a meter may want many.
+    """
 
     type: str
     addr: str
@@ -44,6 +47,7 @@ class Read:
     ser: int | None = 0
     order: DiOrder = "901F"
     extra: bytes = b""
+    woken: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class ReadAddress:
     addr: str = ANYBODY
     ser: int | None = 0
     order: DiOrder = "901F"
+    woken: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Command:
     data: bytes = b""
     ser: int | None = 0
     order: DiOrder = "901F"
+    woken: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +230,10 @@ def from_frame(frame: Frame) -> Message:
         raise RemoteProtocolError("CJ/T 188 frame without identifier", reason="length")
     if not frame.ctrl & FROM_METER:
         if function == READ:
-            return Read(kind, addr, body.di, body.ser, body.order, body.data)
+            return Read(kind, addr, body.di, body.ser, body.order, body.data, frame.preamble)
         if function == READ_ADDRESS:
-            return ReadAddress(kind, addr, body.ser, body.order)
-        return Command(kind, addr, function, body.di, body.data, body.ser, body.order)
+            return ReadAddress(kind, addr, body.ser, body.order, frame.preamble)
+        return Command(kind, addr, function, body.di, body.data, body.ser, body.order, frame.preamble)
     if function == READ:
         return ReadReply(kind, addr, body.di, body.data, body.ser, body.order, bool(frame.ctrl & MORE))
     if function == READ_ADDRESS:

@@ -121,6 +121,33 @@ def _dlt645_address(frame: bytes) -> bytes:
     return bytes(changed)
 
 
+# -- CJ/T 188 and M-Bus
+
+
+def _cjt188_address(frame: bytes) -> bytes:
+    start = frame.find(0x68)
+    if start < 0 or len(frame) < start + 13:
+        return frame
+    changed = bytearray(frame)
+    lowest = f"{changed[start + 2]:02X}"  # behind the type byte
+    changed[start + 2] = int(f"{(int(lowest) + 1) % 100:02d}", 16) if lowest.isdecimal() else 0
+    changed[-2] = sum(changed[start:-2]) & 0xFF
+    return bytes(changed)
+
+
+def _mbus_checksum(frame: bytes) -> bytes:
+    return frame if len(frame) < 5 else _dlt645_checksum(frame)  # E5 has none
+
+
+def _mbus_address(frame: bytes) -> bytes:
+    if len(frame) < 9:
+        return frame
+    changed = bytearray(frame)
+    changed[5] = changed[5] % 250 + 1
+    changed[-2] = sum(changed[4:-2]) & 0xFF
+    return bytes(changed)
+
+
 # -- Modbus
 
 
@@ -164,6 +191,8 @@ def _signal_address(frame: bytes) -> bytes:
 ANATOMY: dict[str, Anatomy] = {
     "hj212-client": Anatomy(_hj212_watched, _hj212_checksum, _hj212_address),
     "dlt645": Anatomy(_dlt645_watched, _dlt645_checksum, _dlt645_address),
+    "cjt188": Anatomy(_dlt645_watched, _dlt645_checksum, _cjt188_address),
+    "mbus": Anatomy(wrong_checksum=_mbus_checksum, readdressed=_mbus_address),
     "modbus-rtu": Anatomy(readdressed=_rtu_address),
     "gb20999": Anatomy(wrong_checksum=_signal_checksum, readdressed=_signal_address),
     "modbus-tcp": Anatomy(watched=_mbap, readdressed=_tcp_address),

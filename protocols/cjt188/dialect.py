@@ -1,0 +1,85 @@
+"""What one meter turned out to speak: order of the identifier, running number, place of the unit, layout, type.
+
+Makers differ and a meter does not say which maker's it is, so each answer teaches a little; what was found is said
+once, in the words of the configuration, so that an installer can write it down.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from protocols.cjt188.messages import DI_ORDERS, DiOrder, ErrorReply, Reply, same_class
+from protocols.cjt188.values import Reading
+
+OrderRule = Literal["auto", "901F", "1F90"]
+SerRule = Literal["auto", "echo", "fixed"]
+
+
+class Dialect:
+    """One meter's. ``order`` and ``ser``: as configured; "auto" learns them from the answers."""
+
+    def __init__(self, meter_type: str, order: OrderRule = "auto", ser: SerRule = "auto") -> None:
+        self._type = meter_type
+        self._order: DiOrder | None = None if order == "auto" else order
+        self._ser: SerRule = ser
+        self._odd_ser: int | None = None  # a SER that was not ours
+        self._echoes = 0
+        self._said: dict[str, str] = {}
+        self._news: list[str] = []
+
+    @property
+    def order(self) -> DiOrder | None:
+        return self._order
+
+    @property
+    def ser(self) -> SerRule:
+        return self._ser
+
+    def order_for(self, attempt: int) -> DiOrder:
+        """The order to ask in; as long as none is known the two take turns."""
+        return self._order or DI_ORDERS[attempt % len(DI_ORDERS)]
+
+    def accept(self, asked_ser: int, asked_order: DiOrder, reply: Reply) -> bool:
+        """Whether the answer is the one to this request and not a late one; learns from it."""
+        if reply.ser is not None and not self._ser_fits(asked_ser, reply.ser):
+            return False
+        if self._order is None and not isinstance(reply, ErrorReply):
+            self._order = asked_order  # it understood the question put this way
+            self._say("di_order", asked_order)
+        if reply.type != self._type and same_class(self._type, reply.type):
+            self._say("meter_type", reply.type)
+        return True
+
+    def _ser_fits(self, asked: int, got: int) -> bool:
+        if self._ser == "fixed":
+            return True
+        if asked == got:
+            self._odd_ser = None
+            self._echoes += 1
+            if self._ser == "auto" and self._echoes >= 2:
+                self._ser = "echo"  # the rule; nothing to say
+            return True
+        if self._ser == "auto" and self._odd_ser == got:
+            # Twice the same, although asked with two different ones: no late answer does that.
+            self._ser = "fixed"
+            self._say("ser", "fixed")
+            return True
+        self._odd_ser = got
+        return False
+
+    def look_at(self, reading: Reading) -> None:
+        """Learn from a reading of the big kind."""
+        if reading.place == "before":
+            self._say("unit_place", "before")
+        if reading.layout == "heat_2018":
+            self._say("layout", reading.layout)
+
+    def _say(self, what: str, value: str) -> None:
+        if self._said.get(what) != value:
+            self._said[what] = value
+            self._news.append(f'{what} = "{value}"')
+
+    def take_news(self) -> list[str]:
+        """What was found since the last call."""
+        news, self._news = self._news, []
+        return news
