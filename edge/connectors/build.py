@@ -83,7 +83,9 @@ def build(
             return build_street(config, clock, base, link_factory)
 
 
-def _real(config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config | Cjt188Config | MbusConfig | NmeaConfig) -> LinkFactory:
+def _real(
+    config: ModbusRtuConfig | ModbusTcpConfig | Dlt645Config | Cjt188Config | MbusConfig | NmeaConfig,
+) -> LinkFactory:
     from edge.connectors.links import polled_line, tcp_client
 
     if isinstance(config, ModbusTcpConfig):

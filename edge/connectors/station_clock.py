@@ -46,9 +46,10 @@ class Verdict:
 
 
 class StationClock:
-    """One per station."""
+    """One per station. ``remembered``: names of uploads it knows again."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = _REMEMBERED) -> None:
+        self._remembered = remembered
         self._known: OrderedDict[str, int] = OrderedDict()  # exchange -> checksum of its data
         self._last_lag_ms: int | None = None
         self._last_seen_ms = 0
@@ -86,5 +87,5 @@ class StationClock:
     def _remember(self, name: str, digest: int) -> None:
         self._known[name] = digest
         self._known.move_to_end(name)
-        while len(self._known) > _REMEMBERED:
+        while len(self._known) > self._remembered:
             self._known.popitem(last=False)

@@ -151,6 +151,11 @@ class Jt808Endpoint:
                 self.given_up.append(self._kept.pop(next(iter(self._kept))).message)
         return data
 
+    @property
+    def next_serial(self) -> int:
+        """What the next message without a serial of its own gets."""
+        return self._serial
+
     def take_output(self) -> bytes:
         """What the protocol itself wants written (answers to parts, requests for gaps, resends): write it after each
         ``feed`` and ``tick``."""
