@@ -14,7 +14,18 @@ from decimal import Decimal
 from protocols.core.errors import LocalProtocolError
 from protocols.dlt645.identifiers import Format, is_block, lookup
 
-__all__ = ["Format", "Value", "decode", "encode", "encode_moment", "encode_text", "is_block", "lookup", "status_word"]
+__all__ = [
+    "Format",
+    "Value",
+    "decode",
+    "encode",
+    "encode_demand",
+    "encode_moment",
+    "encode_text",
+    "is_block",
+    "lookup",
+    "status_word",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +167,17 @@ def encode_moment(di: str, when: datetime) -> bytes:
         case "moment":
             return bytes.fromhex(time[2:] + date)
     raise LocalProtocolError(f"DL/T 645 identifier {di} is no time", reason="di")
+
+
+def encode_demand(di: str, number: Decimal, when: datetime) -> bytes:
+    """The data of a maximum demand with its time, for a meter that answers. Raises LocalProtocolError."""
+    form = lookup(di)
+    scaled = int(abs(number).scaleb(4).to_integral_value())
+    if form is None or form.kind != "demand" or scaled >= 800_000:
+        raise LocalProtocolError(f"DL/T 645 {di}: {number} is no demand", reason="range")
+    raw = bytearray(bytes.fromhex(f"{scaled:06d}")[::-1])
+    raw[-1] |= 0x80 * (number < 0)
+    return bytes(raw) + bytes.fromhex(when.strftime("%M%H%d%m%y"))
 
 
 def encode_text(di: str, text: str) -> bytes:

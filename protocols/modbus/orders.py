@@ -89,7 +89,8 @@ def request(unit: int, found: Target, arguments: Mapping[str, float | int | str 
         return WriteRequest(unit, WRITE_COIL, binding.address, (int(bool(value)),))
     words = points.encode(float(value), found.point)
     back = points.decode_one(words, found.point)
-    if not abs(back - float(value)) <= max(abs(binding.factor), 1e-6 * abs(float(value))):
+    rounding = 1e-6 * abs(float(value)) if binding.kind[0] == "f" else 0.51 * abs(binding.factor)
+    if not abs(back - float(value)) <= rounding:
         text = f"{value:g} does not fit into {binding.kind}: it would become {back:g}"
         raise LocalProtocolError(text, reason="range")
     if mask := binding.picks:

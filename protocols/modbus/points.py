@@ -101,6 +101,8 @@ def encode(value: float, point: Point) -> tuple[int, ...]:
     electronics do. Raises LocalProtocolError if a missing value cannot be said."""
     binding = _binding(point)
     if binding.kind == "bool":
+        if math.isnan(value):
+            raise LocalProtocolError(f"Modbus point {point.name} has no pattern for a missing value", reason="range")
         return (int(bool(value)),)
     layout = _STRUCTS[binding.kind]
     if math.isinf(value) or (binding.kind == "f32" and abs(value) > _MOST_F32 * abs(binding.factor)):

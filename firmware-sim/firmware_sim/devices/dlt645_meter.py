@@ -21,7 +21,7 @@ from protocols.dlt645.identifiers import older
 from protocols.dlt645.messages import BroadcastTime, Command, Message, Read, ReadAddress, ReadMore
 from protocols.dlt645.orders import Clear, Freeze, Order, Relay, Write
 from protocols.dlt645.slave import NO_RIGHT, OTHER, Edition, answer, table_source
-from protocols.dlt645.values import encode, encode_moment, encode_text, lookup, status_word
+from protocols.dlt645.values import encode, encode_demand, encode_moment, encode_text, lookup, status_word
 
 _BEIJING = timezone(timedelta(hours=8))
 #: What an open relay switches off: current and power.
@@ -47,6 +47,11 @@ class Dlt645Meter:
         self._written: dict[str, bytes] = {}
         self._world = world
         self._senses = Senses(device, world)
+        self._demands = {
+            point.dlt645.di: point
+            for point in self._senses.type.points
+            if point.dlt645 is not None and point.dlt645.di.startswith("01") and len(point.dlt645.di) == 8
+        }
 
     def reply(self, request: Message, t_s: float) -> Message | None:
         if not isinstance(request, Read | ReadMore | ReadAddress | BroadcastTime | Command):
@@ -70,6 +75,8 @@ class Dlt645Meter:
             return self._written[di]
         if (data := table_source(self._table(t_s))(di)) is not None:
             return data
+        if (point := self._demands.get(di)) is not None and not math.isnan(value := self._senses(point.name, t_s)):
+            return encode_demand(di, Decimal(f"{value:.4f}"), self._now(0.0))
         if di in _CLOCK and (len(di) == 4) == (self._edition == "1997"):
             return encode_moment(di, self._now(t_s))
         if di in _NUMBER and self._number.isdecimal():

@@ -17,7 +17,7 @@ from firmware_sim.ledger import Ledger
 from firmware_sim.scene import Fault
 
 #: Kinds that change one frame; all others change how the device is.
-FRAME_FAULTS = frozenset({"drop", "delay", "garble", "truncate", "wrong_checksum", "wrong_address"})
+FRAME_FAULTS = frozenset({"drop", "delay", "garble", "truncate", "wrong_checksum", "wrong_address", "first_byte"})
 
 
 @dataclass(frozen=True, slots=True)
