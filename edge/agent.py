@@ -23,6 +23,7 @@ from edge.connectors.base import Commandable, Connector, LinkFactory
 from edge.connectors.build import build
 from edge.devices import Devices
 from edge.evidence import Still
+from edge.northbound.config import SparkplugNorthConfig
 from edge.outbox import Outbox, OutboxDamaged
 from edge.pipeline import Offload, Pipeline, inline
 from edge.status import StatusPage
@@ -123,6 +124,8 @@ def assemble(
                 allow = frozenset(getattr(item, "allow", ()))
                 targets[item.id] = Target(load_type(item.type), connector, allow)
     desk = Desk(targets, outbox, clock, pipeline.report)
+    if config.northbound.sparkplug is not None:
+        supervised.append(_northbound(config, config.northbound.sparkplug, base, clock, pipeline, outbox, desk))
     if config.camera:
         from edge.cameras import Camera  # an agent without cameras never loads OpenCV
 
@@ -132,6 +135,33 @@ def assemble(
             supervised.append(Supervised(camera_config.id, camera.run))
     telemetry = Telemetry(state_dir, clock, outbox, pipeline, supervised)
     return Parts(outbox, engine, pipeline, supervised, telemetry, desk)
+
+
+def _northbound(
+    config: EdgeConfig,
+    wanted: SparkplugNorthConfig,
+    base: Path,
+    clock: Clock,
+    pipeline: Pipeline,
+    outbox: Outbox,
+    desk: Desk,
+) -> Supervised:
+    """The gateway as an edge node of somebody's SCADA."""
+    from edge.connectors.mqtt_link import dial
+    from edge.northbound.sparkplug_node import SparkplugNorth
+
+    north = SparkplugNorth(
+        wanted,
+        {device.id: load_type(device.type) for connector in config.connector for device in connector.device},
+        clock,
+        dial(wanted, base),
+        outbox,
+        gateway=config.gateway.id,
+        version=agent_version(),
+        order=desk.order,
+    )
+    pipeline.tap = north
+    return Supervised("northbound.sparkplug", north.run)
 
 
 def _serve(connector: Connector, pipeline: Pipeline) -> Callable[[], asyncio.Future[None]]:

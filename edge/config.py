@@ -12,6 +12,8 @@ import msgspec
 from edge.connectors.config import ConnectorConfig, split_address
 from edge.connectors.config import check as check_connector
 from edge.mqtt_url import split_url
+from edge.northbound.config import NorthboundConfig
+from edge.northbound.config import check as check_northbound
 from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError, PackInvalid
@@ -75,6 +77,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scenario: tuple[ScenarioBinding, ...] = ()
     report: tuple[ReportRule, ...] = ()
     place: tuple[Place, ...] = ()
+    northbound: NorthboundConfig = NorthboundConfig()
 
 
 def load(path: Path) -> EdgeConfig:
@@ -103,6 +106,7 @@ class _Check:
             self._within(f"connector[{at}]", "", check_connector, connector)
         for camera in self._config.camera:
             check_camera(camera, self._name)
+        self._within("northbound.sparkplug", "", check_northbound, self._config.northbound)
         for at, rule in enumerate(self._config.report):
             if not math.isfinite(rule.snapshot_s or 0) or not math.isfinite(rule.deadband or 0):
                 raise self._error(f"report[{at}]", "snapshot_s", "deadband and snapshot_s are finite numbers")

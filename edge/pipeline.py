@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -19,6 +20,7 @@ from edge.clock import Clock
 from edge.devices import Devices
 from edge.evidence import Still, chunks
 from edge.happenings import Happenings
+from edge.northbound.tap import Tap, Told
 from edge.outbox import Outbox, Pending
 from edge.report import Point, Reporter
 from protocols.core.errors import StoreError
@@ -113,6 +115,7 @@ class Pipeline:
         self._reporters: dict[int, Reporter] = {}
         self._sweeps: dict[tuple[str, tuple[str, ...]], tuple[Int32s, Float64s]] = {}
         self._online: dict[str, bool] = {}
+        self.tap: Tap | None = None  # a second listener; hears what is kept, delays nothing
         self.counters: dict[str, int] = {
             "sweeps": 0,
             "readings_seen": 0,
@@ -153,9 +156,17 @@ class Pipeline:
             quality[doubted] = np.where(quality[doubted] == Quality.GOOD, Quality.SUSPECT, quality[doubted])
         integers, quality = scale(sweep.values, quality, factors)
         lag_ms = sweep.seen_ms - sweep.source_ms
-        for alias, integer, grade in zip(aliases.tolist(), integers.tolist(), quality.tolist(), strict=True):
+        told: list[Told] = []
+        for n, (alias, integer, grade) in enumerate(
+            zip(aliases.tolist(), integers.tolist(), quality.tolist(), strict=True)
+        ):
             for reading in self._reporters[alias].offer(Point(sweep.source_ms, lag_ms, integer, grade)):
                 self._keep(alias, reading)
+                if self.tap is not None:
+                    value = math.nan if reading.quality == Quality.MISSING else reading.integer / factors[n]
+                    told.append(Told(sweep.points[n], reading.ts_ms, float(value), reading.quality, sweep.historical))
+        if self.tap is not None:
+            self.tap.readings(sweep.device, told)
         self._take(events)
         if sweep.exchange:
             calls = self._waiting.exchanges.setdefault(sweep.exchange, [])
@@ -249,6 +260,8 @@ class Pipeline:
         if self._online.get(device) is online:
             return
         self._online[device] = online
+        if self.tap is not None:
+            self.tap.state(device, online=online)
         if online:
             log.info("device %s answers", device)
         else:

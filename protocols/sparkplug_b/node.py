@@ -157,8 +157,7 @@ class EdgeNode:
             if name not in held:
                 raise LocalProtocolError(f"{device or self.node} was not defined with {name!r}", reason="no_birth")
             if not metric.is_historical:
-                held[name] = replace(held[name], value=metric.value, timestamp_ms=metric.timestamp_ms,
-                                     is_null=metric.is_null, properties=metric.properties)  # fmt: skip
+                held[name] = _with_value(held[name], metric)
         if not (self._born and alive):
             return False
         said = tuple(self._short(device, replace(one, datatype=held[_name(one)].datatype)) for one in metrics)
@@ -237,7 +236,9 @@ class EdgeNode:
         self._host_since_ms = since_ms if since_ms is not None else self._host_since_ms
         self._host_online = online
         if not online:
-            self._born = False  # whoever drives the connection parts from the broker: see ``stranded``
+            if self._born:
+                self._output.append(self._death(now_ms))  # other hosts must not take our silence for steadiness
+            self._born = False
         elif self._connected and not self._born:
             self._births(now_ms)
 
@@ -285,6 +286,13 @@ class EdgeNode:
     def tick(self, now_ms: int) -> None:
         if self._rebirth_due_ms is not None and self._rebirth_due_ms <= now_ms and self._born:
             self._births(now_ms)
+
+
+def _with_value(held: Metric, news: Metric) -> Metric:
+    """What the next birth says of a metric: its new value, and its lasting properties (unit) beside those of now."""
+    lasting = {key: one for key, one in (held.properties or {}).items() if key != "Quality"}
+    properties = {**lasting, **(news.properties or {})} or None
+    return replace(held, value=news.value, timestamp_ms=news.timestamp_ms, is_null=news.is_null, properties=properties)
 
 
 def _name(metric: Metric) -> str:
