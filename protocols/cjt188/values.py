@@ -143,17 +143,24 @@ def read_layout(layout: str, data: bytes) -> Reading:
             break
         spans.append((item, at, data[at : at + item.size]))
         at += item.size
-    place = _unit_place([raw for item, _, raw in spans if item.kind == "quantity"])
+    place = _unit_place([(item, raw) for item, _, raw in spans if item.kind == "quantity"])
     values = tuple(_value(item, offset, raw, place) for item, offset, raw in spans)
     return Reading(layout if values else "", place, values, data[at:])
 
 
-def _unit_place(fields: list[bytes]) -> UnitPlace:
-    """Some makers put the unit in front of the digits: where the last byte of all fields is no unit but the first."""
-    told = [raw for raw in fields if raw != b"\xff" * 5]
-    if told and all(raw[4] not in UNITS and raw[0] in UNITS for raw in told):
-        return "before"
-    return "after"
+def _unit_place(fields: list[tuple[Item, bytes]]) -> UnitPlace:
+    """Some makers put the unit in front of the digits. Where it stands is a matter of the whole reply: one field alone
+    misleads (54060.00 kWh ends in 05, the code of kWh), so each place is judged by all of them."""
+    after = sum(_fit(item, raw[4], raw[:4]) for item, raw in fields)
+    before = sum(_fit(item, raw[0], raw[1:]) for item, raw in fields)
+    return "before" if before > after else "after"
+
+
+def _fit(item: Item, code: int, digits: bytes) -> int:
+    """How well a unit byte and the digits beside it would fit the field."""
+    unit = UNITS.get(code)
+    known = 0 if unit is None else 2 if unit.base == item.base else 1
+    return known if digits == b"\xff" * 4 or _digits(digits) is not None else known - 4
 
 
 def _digits(raw: bytes) -> int | None:

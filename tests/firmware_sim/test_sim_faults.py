@@ -13,12 +13,16 @@ import pytest
 from firmware_sim.faults import Faults, surgery
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.scene import Fault
+from protocols.cjt188 import messages as cjt188
+from protocols.cjt188.endpoint import Cjt188Endpoint
 from protocols.core.endpoint import Endpoint, Role
 from protocols.core.errors import RemoteProtocolError
 from protocols.dlt645.endpoint import Dlt645Endpoint
 from protocols.dlt645.messages import Read, ReadReply
 from protocols.hj212.endpoint import Hj212Endpoint
 from protocols.hj212.messages import encode, upload
+from protocols.mbus import messages as mbus
+from protocols.mbus.endpoint import MbusEndpoint
 from protocols.modbus.endpoint import ModbusEndpoint
 from protocols.modbus.messages import ReadRequest, Reply
 
@@ -141,10 +145,24 @@ def station() -> tuple[bytes, Endpoint[Any]]:
     return encode(packet), Hj212Endpoint(Role.MASTER, checksum="hj212")
 
 
+def water_meter() -> tuple[bytes, Endpoint[Any]]:
+    slave, master = Cjt188Endpoint(Role.SLAVE), Cjt188Endpoint(Role.MASTER)
+    master.send(cjt188.Read("10", "78330000000199", "901F", 7), 0)
+    return slave.send(cjt188.ReadReply("10", "78330000000199", "901F", bytes(19), 7), 0), master
+
+
+def mbus_meter() -> tuple[bytes, Endpoint[Any]]:
+    slave, master = MbusEndpoint(Role.SLAVE), MbusEndpoint(Role.MASTER)
+    master.send(mbus.ReadData(5), 0)
+    return slave.send(mbus.Response(5, mbus.CI_NO_HEADER, bytes.fromhex("0C1300010000")), 0), master
+
+
 MAKERS: dict[str, Callable[[], tuple[bytes, Endpoint[Any]]]] = {
     "modbus-rtu": rtu,
     "modbus-tcp": tcp,
     "dlt645": meter,
+    "cjt188": water_meter,
+    "mbus": mbus_meter,
     "hj212-client": station,
 }
 
@@ -164,7 +182,16 @@ def test_undamaged_frame_is_taken(kind: str) -> None:
     assert not isinstance(verdict[0], RemoteProtocolError)
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("modbus-rtu", "crc"), ("dlt645", "checksum"), ("hj212-client", "crc")])
+CHECKSUMS = [
+    ("modbus-rtu", "crc"),
+    ("dlt645", "checksum"),
+    ("cjt188", "checksum"),
+    ("mbus", "checksum"),
+    ("hj212-client", "crc"),
+]
+
+
+@pytest.mark.parametrize(("kind", "reason"), CHECKSUMS)
 def test_wrong_checksum_is_seen_as_such(kind: str, reason: str) -> None:
     verdict = judge(kind, "wrong_checksum")
     assert [error.reason for error in verdict if isinstance(error, RemoteProtocolError)][:1] == [reason]
@@ -172,7 +199,14 @@ def test_wrong_checksum_is_seen_as_such(kind: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("modbus-rtu", "wrong_unit"), ("modbus-tcp", "wrong_unit"), ("dlt645", "wrong_address")]
+    ("kind", "reason"),
+    [
+        ("modbus-rtu", "wrong_unit"),
+        ("modbus-tcp", "wrong_unit"),
+        ("dlt645", "wrong_address"),
+        ("cjt188", "wrong_address"),
+        ("mbus", "wrong_address"),
+    ],
 )
 def test_wrong_address_gets_past_the_checksum(kind: str, reason: str) -> None:
     [error] = judge(kind, "wrong_address")

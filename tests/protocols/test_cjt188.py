@@ -198,6 +198,11 @@ def test_a_unit_in_front_of_the_digits_is_found() -> None:
         assert reading.place == place
         found = {value.item.name: value.based for value in reading.values if value.item.name in numbers}
         assert found == numbers
+    # A number whose highest digits look like a unit: 54060.00 kWh is 00 60 40 05, and 05 is kWh.
+    for place in ("after", "before"):
+        data = encode("heat_2004", {"heat": Decimal("54060"), "power": Decimal("1.23")}, place=place)  # type: ignore[arg-type]
+        assert decode("901F", data, heat=True).get("heat") is not None
+        assert decode("901F", data, heat=True).place == place
     # The published example: 08 02 00 00 00 = 0.02 MWh.
     value = decode("D120", bytes.fromhex("0802000000"), heat=True).values[0]
     assert (value.number, value.unit, value.based) == (Decimal("0.02"), 8, Decimal("20"))
