@@ -218,7 +218,7 @@ class Sl651Server(StationServer[Telegram, _Station]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(left_s, WAIT_S))):
                     await awake
-            return awake.done()
+            return awake.done() and not awake.cancelled()
         finally:
             station.orders -= 1
             station.awake.discard(awake)

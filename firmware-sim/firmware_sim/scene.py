@@ -56,10 +56,25 @@ KINDS: Mapping[str, Kind] = {
         "cjt188", "serial", ("pty",), baud=2400, parity="E", clock=True, faults=frozenset({"valve_stuck"})
     ),
     "mbus": Kind("mbus", "serial", ("pty",), baud=2400, parity="E", faults=frozenset({"records_cut"})),
-    "hj212-client": Kind("hj212", "dials", ("connect",), clock=True),
+    "hj212-client": Kind(
+        "hj212", "dials", ("connect",), clock=True,
+        faults=frozenset({"resend", "split", "split_cut", "forgets", "no_result", "refuses"}),
+    ),
+    "sl651-client": Kind(
+        "sl651", "dials", ("connect",), clock=True, faults=frozenset({"resend", "no_value", "lost_packet", "mute"}),
+    ),
     "sparkplug-node": Kind(
         "sparkplug_b", "service", ("connect",), faults=frozenset({"stuck", "deaf", "no_null"}),
         no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
+    "jt808-client": Kind(
+        "jt808", "dials", ("connect",), clock=True,
+        faults=frozenset({"no_auth", "resend_serial", "late_ack", "missing_part"}),
+    ),
+    "nmea": Kind(
+        "nmea_beidou", "service", ("listen",), clock=True,
+        faults=frozenset({"no_fix", "week_rollover", "no_checksum", "cut_line"}),
+        no_faults=frozenset({"wrong_address"}),
     ),
     "camera": Kind("", "camera", ("listen", "file")),
     "gb20999": Kind(

@@ -7,8 +7,6 @@ repeats it twice, and sends it again with the next report: nothing is said when 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.sl651.frame import End, Scanner, Telegram, build
@@ -23,7 +21,8 @@ SILENCE_MS = 5_000
 _CONFIRMS = (End.EOT, End.ESC, End.ACK)
 #: Old reports sent along with a new one, so that a long outage does not flood the link.
 _PARKED_PER_REPORT = 20
-_PACKET = 512
+#: Longest body that is sent in one piece.
+PACKET = 512
 
 Key = tuple[int, bytes]
 
@@ -53,6 +52,7 @@ class Sl651Endpoint:
         answer_timeout_ms: int = ANSWER_TIMEOUT_MS,
         repeats: int = REPEATS,
         keep: int = 4096,
+        packet: int = PACKET,
     ) -> None:
         self.role = role
         self._scanner = Scanner()
@@ -62,6 +62,7 @@ class Sl651Endpoint:
         self._answer_timeout_ms = answer_timeout_ms
         self._repeats = repeats
         self._keep = keep
+        self._packet = packet
         self._kept: dict[Key, _Kept] = {}
         self._output = bytearray()
         self.dropped = 0  # reports thrown away because more than ``keep`` were unconfirmed
@@ -105,8 +106,8 @@ class Sl651Endpoint:
         older ones whose repeats ran out go along with it."""
         if telegram.seq:
             return build(telegram)
-        parts = split(telegram, _PACKET) if telegram.total > 1 or len(telegram.body) > _PACKET else [telegram]
-        data = [build(replace(part, total=0) if len(parts) == 1 else part) for part in parts]
+        parts = split(telegram, self._packet)
+        data = [build(part) for part in parts]
         if self.role is Role.MASTER or not self._confirmed or telegram.down or telegram.func not in REPORTS:
             return b"".join(data)
         width = 4 if telegram.ascii else 2

@@ -47,9 +47,14 @@ def polled_bus(bus: Bus, scene: Scene, world: World) -> PolledBus[Any]:
 #: A kind of station that dials in: ``module:class``, loaded when a scene has one.
 STATIONS: dict[str, str] = {
     "hj212-client": "firmware_sim.devices.hj212_station:Hj212Station",
+    "jt808-client": "firmware_sim.devices.jt808_terminal:Jt808Terminal",
+    "gb26875-client": "firmware_sim.devices.gb26875_transmitter:Gb26875Transmitter",
+    "gb32960-client": "firmware_sim.devices.gb32960_vehicle:Gb32960Vehicle",
+    "sl651-client": "firmware_sim.devices.sl651_station:Sl651Station",
 }
 #: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
 SERVICES: dict[str, str] = {
+    "nmea": "firmware_sim.devices.nmea_receiver:NmeaBus",
     "sparkplug-node": "firmware_sim.devices.sparkplug_node:SparkplugBus",
 }
 
@@ -63,6 +68,12 @@ def _load(where: str) -> Callable[..., Any]:
 def stations(bus: Bus, scene: Scene, world: World) -> Sequence[DialingStation]:
     """The stations that dial from one bus; each has a connection of its own."""
     model = _load(STATIONS[bus.kind])
+    gather = getattr(model, "gather", None)  # several devices of the scene are one station
+    if gather is not None:
+        found: Sequence[DialingStation] = gather(
+            scene.devices_on(bus.id), lambda device: faults_of(device, bus.kind, world), world
+        )
+        return found
     return [model(device, faults_of(device, bus.kind, world), world) for device in scene.devices_on(bus.id)]
 
 

@@ -1,4 +1,9 @@
-"""An HJ 212 station: measures on its own clock, dials the agent, pushes, and keeps what 9014 has not answered."""
+"""An HJ 212 station: measures on its own clock, dials the agent, pushes, and keeps what 9014 has not answered.
+
+Faults of its own: ``resend`` (each upload twice), ``split`` (uploads in packets of 200 bytes), ``split_cut`` (one of
+the packets never goes out), ``forgets`` (minute data are measured and kept, but not uploaded: a history request finds
+them), ``no_result`` (9012 never comes), ``refuses`` (9011 says no).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from firmware_sim.devices.dialing import KEEP_RECORDS, DialingStation
+from firmware_sim.devices.hj212_answers import Answers
 from firmware_sim.devices.minute import MinuteTable
 from firmware_sim.devices.world import World
 from firmware_sim.faults import Faults
@@ -14,23 +20,13 @@ from firmware_sim.scene import Device
 from protocols.core.endpoint import Role
 from protocols.core.errors import RemoteProtocolError
 from protocols.hj212.endpoint import Hj212Endpoint
-from protocols.hj212.messages import (
-    Packet,
-    encode,
-    execution_answer,
-    format_qn,
-    format_time,
-    parse_time,
-    request_answer,
-    upload,
-)
+from protocols.hj212.messages import Packet, encode, format_qn, format_time, split, upload
 
 _WHOLE = re.compile(rb"##.*?\r\n", re.DOTALL)
 _CN = re.compile(rb";CN=([^;]*);")
 _TIME = re.compile(rb"DataTime=(\d+)")
-
-#: QnRtn of 9011.
-_READY, _WRONG_PW, _WRONG_CN = 1, 3, 8
+#: Bytes of data in a packet while it splits.
+_SPLIT_BYTES = 200
 
 
 class Hj212Station(DialingStation):
@@ -41,6 +37,7 @@ class Hj212Station(DialingStation):
         self._endpoint = Hj212Endpoint(Role.SLAVE, checksum="hj212", keep=KEEP_RECORDS)
         self._records: dict[str, tuple[str, str]] = {}  # QN -> (CN, DataTime), oldest first, until answered
         self._minute = MinuteTable()
+        self._answers = Answers(self)
 
     def power_lost(self) -> None:
         self._minute = MinuteTable()
@@ -73,8 +70,10 @@ class Hj212Station(DialingStation):
                 numbers[binding.factor] = float(text)
         self._upload("2011", own_ms, own_ms, values, factors)
         if self.device.minute and (minute := self._minute.add(own_ms, numbers)) is not None:
-            averages = {code: parts["Avg"] for code, parts in minute.factors.items()}
-            self._upload("2051", minute.begin_ms, own_ms, averages, minute.factors)
+            self._answers.keep(minute.begin_ms, minute.factors)
+            if not self.faults.on("forgets", t_s, now_ms):
+                averages = {code: parts["Avg"] for code, parts in minute.factors.items()}
+                self._upload("2051", minute.begin_ms, own_ms, averages, minute.factors)
 
     def _flag(self, point: str, t_s: float) -> str:
         for mark in self.device.mark:
@@ -101,11 +100,23 @@ class Hj212Station(DialingStation):
         self.world.ledger.write("up", self.id, now_ms, cn=cn, dt=record[1], v=values)
         self._records[packet.qn] = record
         dropped = self._endpoint.dropped
-        data = self._endpoint.send(packet, now_ms)
+        data = self._sent_as(packet, now_ms)
         for _ in range(self._endpoint.dropped - dropped):
             lost = self._records.pop(next(iter(self._records)))
             self.world.ledger.write("gave_up", self.id, now_ms, cn=lost[0], dt=lost[1])
         self._put_all(data)
+
+    def _sent_as(self, packet: Packet, now_ms: int) -> bytes:
+        """What goes out for an upload; all of it is kept until 9014 comes."""
+        t_s = self.world.t_s(now_ms)
+        cut = self.faults.on("split_cut", t_s, now_ms)
+        parts = [packet]
+        if cut or self.faults.on("split", t_s, now_ms):
+            parts = split(packet, _SPLIT_BYTES)
+        sent = [self._endpoint.send(part, now_ms) for part in parts]
+        if cut and len(sent) > 1:
+            del sent[1]
+        return b"".join(sent) * (2 if self.faults.on("resend", t_s, now_ms) else 1)
 
     def _put_all(self, data: bytes) -> None:
         for frame in _WHOLE.findall(data):
@@ -129,21 +140,6 @@ class Hj212Station(DialingStation):
             if record is not None:
                 self.world.ledger.write("ack", self.id, now_ms, cn=record[0], dt=record[1])
             return
-        if packet.cn.startswith("9"):
-            return
-        if packet.pw and packet.pw != self.device.password:
-            self._put_all(encode(request_answer(packet, _WRONG_PW)))
-        elif packet.cn == "1011":
-            self._put_all(encode(request_answer(packet, _READY)))
-            told = {"SystemTime": format_time(self.clock_ms(now_ms))}
-            device = self.device
-            self._put_all(
-                encode(Packet(cn="1011", mn=device.mn or "", st=device.st, qn=packet.qn, flag=4, fields=told))
-            )
-            self._put_all(encode(execution_answer(packet)))
-        elif packet.cn == "1012" and (moment_ms := parse_time(packet.fields.get("SystemTime", ""))) is not None:
-            self._put_all(encode(request_answer(packet, _READY)))
-            self.set_ms += moment_ms - self.clock_ms(now_ms)
-            self._put_all(encode(execution_answer(packet)))
-        else:
-            self._put_all(encode(request_answer(packet, _WRONG_CN)))
+        if not packet.cn.startswith("9"):
+            for answer in self._answers.to(packet, now_ms):
+                self._put_all(encode(answer))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.hj212.frame import checksum
+from protocols.jt808 import frame as jt808
 from protocols.modbus.frame import crc
+from protocols.sl651.frame import crc as sl651_crc
 from protocols.traffic_signal.frame import build as signal_frame
 from protocols.traffic_signal.frame import crc16, escape, unescape
 
@@ -148,6 +150,17 @@ def _mbus_address(frame: bytes) -> bytes:
     return bytes(changed)
 
 
+# -- SL 651
+
+
+def _sl651_address(frame: bytes) -> bytes:
+    if len(frame) < 17 or frame[:2] != b"\x7e\x7e":
+        return frame
+    changed = bytearray(frame)
+    changed[7] = changed[7] ^ 0x01  # the last two digits of the station's address in an up-link
+    return bytes(changed[:-2]) + sl651_crc(bytes(changed[:-2])).to_bytes(2, "big")
+
+
 # -- Modbus
 
 
@@ -187,13 +200,85 @@ def _signal_address(frame: bytes) -> bytes:
     return signal_frame(bytes(payload), "stream")
 
 
+# -- GB/T 26875.3: source address at 12, command at 26, sum before the end mark
+
+
+def _gb26875_watched(frame: bytes) -> range:
+    return range(26, len(frame) - 2) if len(frame) >= 30 else range(len(frame))
+
+
+def _gb26875_checksum(frame: bytes) -> bytes:
+    return frame[:-3] + bytes(byte ^ 0x5A for byte in frame[-3:-2]) + frame[-2:]
+
+
+def _gb26875_address(frame: bytes) -> bytes:
+    if len(frame) < 30:
+        return frame
+    changed = bytearray(frame)
+    changed[12] ^= 1
+    changed[-3] = sum(changed[2:-3]) & 0xFF
+    return bytes(changed)
+
+
+# -- GB/T 32960: VIN from 4, data from 24
+
+
+def _gb32960_watched(frame: bytes) -> range:
+    return range(24, len(frame)) if len(frame) >= 25 else range(len(frame))
+
+
+def _gb32960_address(frame: bytes) -> bytes:
+    if len(frame) < 25:
+        return frame
+    changed = bytearray(frame)
+    before = changed[4]
+    changed[4] = ord("X") if before != ord("X") else ord("Y")
+    changed[-1] ^= before ^ changed[4]
+    return bytes(changed)
+
+
+# -- JT/T 808 (escaped) and NMEA 0183
+
+
+def _between_delimiters(frame: bytes) -> range:
+    return range(1, max(2, len(frame) - 1))
+
+
+def _jt808_checksum(frame: bytes) -> bytes:
+    try:
+        plain = jt808.unescape(frame[1:-1])
+    except jt808.EscapeError:
+        return frame
+    return b"\x7e" + jt808.escape(plain[:-1] + bytes((plain[-1] ^ 0x5A,))) + b"\x7e"
+
+
+def _jt808_address(frame: bytes) -> bytes:
+    found = jt808.judge(frame[1:-1])
+    if not isinstance(found, jt808.Frame):
+        return frame
+    last = "1" if found.phone[-1] == "0" else "0"
+    return jt808.build(replace(found, phone=found.phone[:-1] + last))
+
+
+def _nmea_checksum(frame: bytes) -> bytes:
+    star = frame.rfind(b"*")
+    if star < 0 or len(frame) < star + 3:
+        return frame
+    return frame[: star + 1] + b"%02X" % (int(frame[star + 1 : star + 3], 16) ^ 0x5A) + frame[star + 3 :]
+
+
 #: By kind of bus; a kind without a row has its checksum in the last byte and no address in its frames.
 ANATOMY: dict[str, Anatomy] = {
     "hj212-client": Anatomy(_hj212_watched, _hj212_checksum, _hj212_address),
+    "gb26875-client": Anatomy(_gb26875_watched, _gb26875_checksum, _gb26875_address),
+    "gb32960-client": Anatomy(_gb32960_watched, readdressed=_gb32960_address),
     "dlt645": Anatomy(_dlt645_watched, _dlt645_checksum, _dlt645_address),
+    "sl651-client": Anatomy(readdressed=_sl651_address),
     "cjt188": Anatomy(_dlt645_watched, _dlt645_checksum, _cjt188_address),
     "mbus": Anatomy(wrong_checksum=_mbus_checksum, readdressed=_mbus_address),
     "modbus-rtu": Anatomy(readdressed=_rtu_address),
     "gb20999": Anatomy(wrong_checksum=_signal_checksum, readdressed=_signal_address),
+    "jt808-client": Anatomy(_between_delimiters, _jt808_checksum, _jt808_address),
+    "nmea": Anatomy(_between_delimiters, _nmea_checksum),
     "modbus-tcp": Anatomy(watched=_mbap, readdressed=_tcp_address),
 }
