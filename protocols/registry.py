@@ -175,7 +175,7 @@ FAMILIES: dict[str, Family] = {
         ),
         _family(
             "jt808", "道路运输车辆卫星定位终端", "vehicle terminals", "JT/T 808-2019, 2013, 2011; JT/T 1078-2016",
-            endpoints=("jt808",),
+            endpoints=("jt808",), connectors=("jt808-server",), simulated=("jt808-client",),
         ),
         _family(
             "ocpp", "充电桩", "electric vehicle chargers", "OCPP 1.6J, 2.0.1",
@@ -184,7 +184,8 @@ FAMILIES: dict[str, Family] = {
         _family(
             "nmea_beidou", "卫星定位与北斗短报文", "GNSS receivers and BeiDou messages",
             "NMEA 0183 4.11; BDS text sets 4.0 and 2.0",
-            endpoints=("nmea_beidou",), library="pynmeagps (sentence tables)",
+            endpoints=("nmea_beidou",), connectors=("nmea",), simulated=("nmea",),
+            library="pynmeagps (sentence tables)",
         ),
         # -- roadside and video
         _family(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edge.clock import Clock
-from edge.connectors import device_time
 from edge.connectors.base import Link, LinkFactory, Sink
+from edge.connectors.device_time import TOLERANCE_MS
 from edge.connectors.fleet_config import NmeaConfig
 from edge.connectors.health import Health, reject
 from edge.connectors.station_server import News
@@ -98,6 +98,7 @@ class NmeaLine:
         self._health = Health(device.id, lost_after=1)
         self._news = News()
         self._gathered: dict[str, float] = {}
+        self._began_ms = 0  # when the first sentence of the moment came
         self._moment = ""  # time field of the sentences that are gathered
         self._utc_ms: int | None = None
         self._handed_s = -math.inf
@@ -162,6 +163,8 @@ class NmeaLine:
         found = said_by(sentence)
         if not found:
             return
+        if not self._gathered:
+            self._began_ms = self._clock.now_ms()
         if math.isnan(found.get("lat", 0.0)) and not math.isnan(self._gathered.get("lat", math.nan)):
             # Another sentence of this moment has the place already (GLL and GGA of one receiver may differ in what
             # they call a fix).
@@ -182,18 +185,22 @@ class NmeaLine:
         gathered, self._gathered = self._gathered, {}
         utc_ms, self._utc_ms = self._utc_ms, None
         loop_s = asyncio.get_running_loop().time()
-        if loop_s - self._handed_s < self._config.every_s * 0.9:
+        if loop_s - self._handed_s < self._config.every_s - QUIET_S - 0.05:
             sink.count("moments_skipped", connector=self.id)
             return
         self._handed_s = loop_s
         now_ms = self._clock.now_ms()
         told_ms = utc_ms if gathered.get("fix") else None  # without a fix it is the receiver's own quartz
+        source_ms = now_ms
         if told_ms is not None:
-            gathered["clock_offset"] = (told_ms - now_ms) / 1000
-        source_ms, skewed = device_time.judge(told_ms, now_ms)
-        if skewed and told_ms is not None and self._news.fresh("dev.clock_skew", "offset", "", now_ms):
-            text = f"receiver and gateway are {abs(told_ms - now_ms) / 1000:.0f} s apart; the gateway's time is used"
-            sink.report("dev.clock_skew", self._device, "offset", text)
+            apart_ms = told_ms - self._began_ms
+            gathered["clock_offset"] = apart_ms / 1000
+            if abs(apart_ms) <= TOLERANCE_MS:
+                source_ms = told_ms
+                self._news.over("dev.clock_skew", "", "week_rollover")
+            elif self._news.fresh("dev.clock_skew", "offset", "", now_ms):
+                text = f"receiver and gateway are {abs(apart_ms) / 1000:.0f} s apart; the gateway's time is used"
+                sink.report("dev.clock_skew", self._device, "offset", text)
         points = [point for point in self._points if point.value is not None and point.value.key in gathered]
         if not points:
             sink.count("sentences_unmapped", connector=self.id)

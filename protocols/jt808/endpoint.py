@@ -1,8 +1,8 @@
 """Both ends of a JT/T 808 conversation: the platform (MASTER) and the terminal (SLAVE).
 
 A platform never answers a whole message by itself: 8001 means "I have it for good", which only the one who stored it
-can say. Parts of a message that is not whole yet are answered here, because terminals wait for that before they send
-the next part; the part that makes it whole is answered like any other message.
+can say. The parts of a long message are answered here, because terminals wait for that before they send the next one;
+only the part that ends it waits: its answer is the answer to the whole, and comes from the owner.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ class Jt808Endpoint:
         if not self._accepts(frame.phone, frame.msg_id):
             yield RemoteProtocolError("JT/T 808 part of a message before authentication", reason="unauthenticated")
             return
-        silent = self.role is Role.SLAVE
+        # The part that ends the message is answered by whoever stores the whole: a terminal forgets with that answer.
+        silent = self.role is Role.SLAVE or frame.index == frame.total
         for one in self._joiner.add(frame, now_ms):
             if isinstance(one, RemoteProtocolError):
                 silent |= one.reason == "split"  # nothing of it is held
                 yield one
             else:
-                silent = True  # whole: answered by who stores it
                 yield self._whole(one.frame, one.last.serial)
         if not silent:
             self._say(frame, PlatformAnswer(frame.serial, frame.msg_id))

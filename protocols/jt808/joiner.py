@@ -44,7 +44,7 @@ class _Set:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """``last``: the part that made it whole."""
+    """``last``: the part that ends the message, whose answer confirms the whole."""
 
     frame: Frame
     last: Frame
@@ -90,9 +90,10 @@ class Joiner:
             found.size += len(frame.body)
             found.last = frame.index
         found.due_ms = now_ms + GAP_MS
-        if len(found.parts) == frame.total and frame.index == found.last:
+        if len(found.parts) == frame.total and (not found.whole or frame.index == frame.total):
             found.whole = True
-            out.append(Joined(_join(found, frame), frame))
+            ends = found.parts[frame.total] if frame.index != frame.total else frame
+            out.append(Joined(_join(found, frame), ends))
         return out + self._shrink(key)
 
     def _shrink(self, newest: Key) -> list[RemoteProtocolError]:

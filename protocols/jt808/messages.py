@@ -46,8 +46,8 @@ ANSWERS = frozenset({0x0001, 0x0104, 0x0107, 0x0201, 0x0500, 0x0608, 0x0700, 0x0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``serial`` None: the endpoint gives the next one. ``last_serial``: what an answer names; that of
-    the part which made it whole where it came in several, else ``serial``."""
+    """One message. ``serial`` None: the endpoint gives the next one. ``last_serial``: what an answer names: the
+    part that ends the message where it came in several, else ``serial``."""
 
     phone: str
     body: Body

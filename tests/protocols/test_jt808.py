@@ -298,8 +298,8 @@ def test_parts_in_any_order_make_the_message_and_all_but_the_last_are_answered()
     (message,) = fed(platform_end, [parts[2], parts[0], parts[3], parts[1]])
     assert message.body == PICTURE
     assert message.serial == 100
-    assert message.ack_serial == 101  # the part that came last: answered by who stored the message
-    assert answers(platform_end) == [platform.PlatformAnswer(serial, 0x0801) for serial in (102, 100, 103)]
+    assert message.ack_serial == 103  # the part that ends it: answered by who stored the message
+    assert answers(platform_end) == [platform.PlatformAnswer(serial, 0x0801) for serial in (102, 100, 101)]
 
 
 def test_the_last_part_sent_again_gives_the_message_again() -> None:

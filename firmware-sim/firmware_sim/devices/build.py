@@ -54,6 +54,7 @@ STATIONS: dict[str, str] = {
 }
 #: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
 SERVICES: dict[str, str] = {
+    "chirpstack": "firmware_sim.devices.chirpstack:ChirpstackBus",
     "nmea": "firmware_sim.devices.nmea_receiver:NmeaBus",
     "sparkplug-node": "firmware_sim.devices.sparkplug_node:SparkplugBus",
 }
