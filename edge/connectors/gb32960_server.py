@@ -6,6 +6,8 @@ and raise nothing. What cannot be read is answered as an error and told, never g
 
 from __future__ import annotations
 
+import contextlib
+from weakref import WeakSet
 from zlib import crc32
 
 from edge.clock import Clock
@@ -24,7 +26,8 @@ from protocols.gb32960.items import Edition
 from protocols.gb32960.points import Raw
 
 ANSWER_S = 10.5
-_LOGINS = (m.PLATFORM_LOGIN, m.PLATFORM_LOGOUT)
+#: What a platform says for itself, without a vehicle.
+_PLATFORM = (m.PLATFORM_LOGIN, m.PLATFORM_LOGOUT, m.HEARTBEAT, m.CLOCK)
 _LEVELS = (1, 2, 3)
 
 
@@ -52,6 +55,7 @@ class Gb32960Server(StationServer[m.Message, _Vehicle]):
         )
         self._config = config
         self._by_id = {vehicle.device: vehicle for vehicle in self.stations.values()}
+        self._logged_in: WeakSet[Connection] = WeakSet()
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:
@@ -67,27 +71,34 @@ class Gb32960Server(StationServer[m.Message, _Vehicle]):
 
     # -- in
 
+    def admit(self, connection: Connection, station: _Vehicle, message: m.Message, sink: Sink) -> bool:
+        if not self._config.user or connection in self._logged_in:
+            return True
+        text = "its platform has not logged in on this connection"
+        if station.news.fresh("data.rejected", "not_logged_in", "", self.clock.now_ms()):
+            sink.report("data.rejected", station.device, "not_logged_in", text)
+        self._answer(connection, message, m.ERROR, sink)
+        return False
+
     def stranger(self, connection: Connection, key: str, message: m.Message, sink: Sink) -> _Vehicle | None:
-        if message.is_command and message.command in (*_LOGINS, m.HEARTBEAT, m.CLOCK) and self._platform(message, sink):
-            self._answer(connection, message, m.OK, sink)
+        if message.is_command and message.command in _PLATFORM:
+            # A maker's platform talks of itself: its name is no vehicle's.
+            known = message.command != m.PLATFORM_LOGIN or self._logs_in(connection, message, sink)
+            self._answer(connection, message, m.OK if known else m.ERROR, sink)
             return None
         if message.is_command and message.command == m.LOGIN:
             self._answer(connection, message, m.VIN_UNKNOWN, sink)
         return super().stranger(connection, key, message, sink)
 
-    def _platform(self, message: m.Message, sink: Sink) -> bool:
-        """A maker's platform talks of itself: its name is no vehicle's."""
-        if message.command != m.PLATFORM_LOGIN or not self._config.user:
-            return True
-        try:
+    def _logs_in(self, connection: Connection, message: m.Message, sink: Sink) -> bool:
+        with contextlib.suppress(RemoteProtocolError):
             body = bodies.read(message)
-        except RemoteProtocolError:
-            body = None
-        if isinstance(body, bodies.PlatformLogin) and (body.user, body.password) == (
-            self._config.user,
-            self._config.password,
-        ):
-            return True
+            wanted = (self._config.user, self._config.password)
+            if not self._config.user or (
+                isinstance(body, bodies.PlatformLogin) and (body.user, body.password) == wanted
+            ):
+                self._logged_in.add(connection)
+                return True
         sink.report("data.rejected", self.id, "password", f"platform {message.vin[:17]!r}: another user or password")
         return False
 

@@ -61,7 +61,7 @@ class Gb32960ServerConfig(
     device: tuple[Gb32960Device, ...]
     silent_s: Seconds = 120.0
     max_connections: Connections = 4_096
-    user: str = ""  # of a platform that logs in (command 05); empty: not checked
+    user: str = ""  # of the platform (command 05); set: only connections that logged in are heard
     password: str = ""  # of a platform that logs in
 
 
