@@ -61,6 +61,30 @@ KINDS: Mapping[str, Kind] = {
         clock=True,
         faults=frozenset({"resend", "split", "split_cut", "forgets", "no_result", "refuses"}),
     ),
+    "gb26875-client": Kind(
+        "gb26875",
+        "dials",
+        ("connect",),
+        clock=True,
+        faults=frozenset({"resend", "ack_lost", "no_time", "private", "stray", "sticky"}),
+    ),
+    "gb32960-client": Kind(
+        "gb32960",
+        "dials",
+        ("connect",),
+        clock=True,
+        faults=frozenset(
+            {
+                "ack_lost",
+                "no_time",
+                "no_fix",
+                "truncated_list",
+                "vendor_item",
+                "encrypted",
+                "sticky",
+            }
+        ),
+    ),
     "sl651-client": Kind(
         "sl651",
         "dials",
