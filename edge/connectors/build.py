@@ -20,6 +20,7 @@ from edge.connectors.gb_config import Gb26875ServerConfig, Gb32960ServerConfig
 from edge.connectors.hydrology_config import Sl651ServerConfig
 from edge.connectors.industry_config import BacnetConfig, ChirpstackConfig, OpcuaConfig, SparkplugHostConfig
 from edge.connectors.meter_config import Cjt188Config, MbusConfig
+from edge.connectors.road_config import OcppServerConfig, V2xUdpConfig
 from edge.connectors.street_config import Gb20999Config, Gb28181ServerConfig, OnvifConfig
 
 
@@ -41,6 +42,14 @@ def build(
             from edge.connectors.sl651_server import Sl651Server
 
             return Sl651Server(config, clock, link_factory)
+        case OcppServerConfig():
+            from edge.connectors.ocpp_server import OcppServer
+
+            return OcppServer(config, clock, link_factory, base=base)
+        case V2xUdpConfig():
+            from edge.connectors.v2x_udp import V2xUdp
+
+            return V2xUdp(config, clock)
         case Jt808ServerConfig():
             from edge.connectors.jt808_server import Jt808Server
 
@@ -64,7 +73,7 @@ def build(
         case Dlt645Config():
             from edge.connectors.dlt645_bus import Dlt645Bus
 
-            return Dlt645Bus(config, clock, link_factory or _real(config))
+            return Dlt645Bus(config, clock, link_factory or _real(config), base)
         case Cjt188Config():
             from edge.connectors.cjt188_bus import Cjt188Bus
 

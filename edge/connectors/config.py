@@ -22,6 +22,7 @@ from edge.connectors.industry_config import (
     check_keys,
 )
 from edge.connectors.meter_config import Cjt188Config, MbusConfig, check_meter, places_of
+from edge.connectors.road_config import OcppServerConfig, V2xUdpConfig, check_road
 from edge.connectors.scalars import (
     Baud,
     Connections,
@@ -129,7 +130,7 @@ class Dlt645Config(
     retries: Retries = 2
     slow_poll_s: Seconds = 300.0
     gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
-    wake_up: Annotated[int, msgspec.Meta(ge=0, le=8)] = 4  # bytes FE in front of a request
+    preamble: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4  # wake-up bytes FE in front of a request
     password_file: str = ""  # who may switch and write; empty: nobody
     operator: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{8}$")] = "00000000"  # stands in the meter's event log
 
@@ -139,6 +140,8 @@ TCP_PREFIX = "tcp://"
 
 ConnectorConfig = (
     Hj212ServerConfig
+    | OcppServerConfig
+    | V2xUdpConfig
     | Gb26875ServerConfig
     | Gb32960ServerConfig
     | Sl651ServerConfig
@@ -205,6 +208,10 @@ def check(config: ConnectorConfig) -> None:
             split_address(config.listen, f"{where}: listen")
             _once([device.station for device in config.device], f"{where}: device.station")
             protocol = "sl651"
+        case OcppServerConfig() | V2xUdpConfig():
+            split_address(config.listen, f"{where}: listen")
+            protocol, places, key = check_road(config, where)
+            _once(places, f"{where}: {key}")
         case Jt808ServerConfig() | NmeaConfig():
             if isinstance(config, NmeaConfig):
                 check_port(config.port, f"{where}: port")

@@ -153,6 +153,10 @@ class StationServer(ABC, Generic[MessageT, StationT]):
     def new_endpoint(self) -> Endpoint[MessageT]:
         """The platform's end of a fresh connection."""
 
+    def endpoint_for(self, link: Link) -> Endpoint[MessageT]:
+        """The same where the link itself says more: what was negotiated when it was opened."""
+        return self.new_endpoint()
+
     @abstractmethod
     def station_key(self, message: MessageT, connection: Connection) -> str:
         """Which station says this."""
@@ -261,7 +265,7 @@ class StationServer(ABC, Generic[MessageT, StationT]):
             await link.close()
             return
         opened_s = asyncio.get_running_loop().time()
-        connection = Connection(link, self.new_endpoint(), asyncio.current_task(), opened_s)
+        connection = Connection(link, self.endpoint_for(link), asyncio.current_task(), opened_s)
         self._connections.add(connection)
         try:
             await self._read(connection, sink)

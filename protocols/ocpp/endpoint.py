@@ -132,9 +132,11 @@ class OcppEndpoint:
     def _violated(self, name: str) -> None:
         self.violations[name] = self.violations.get(name, 0) + 1
 
-    def send(self, message: Message, now_ms: int) -> bytes:
+    def send(self, message: Heard, now_ms: int) -> bytes:
         """One message as a line. Raises LocalProtocolError: a payload that breaks the schema, a second call."""
         match message:
+            case Unanswered():
+                raise LocalProtocolError("nothing that is said", reason="encode")
             case Call():
                 if self._asked is not None:
                     raise LocalProtocolError(f"{self._asked[0].action} is still unanswered", reason="busy")

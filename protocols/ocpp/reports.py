@@ -125,7 +125,8 @@ class Meter:
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """``phase`` Started, Updated, Ended. ``key`` names it for the station's life: in 1.6 the server's id, "" at the
-    start. ``meter_wh``: register at start or end. ``tag``: read for the decision only, stored nowhere."""
+    start. ``meter_wh``: register at start or end. ``state``: charging state (2.0.1). ``tag``: read for the decision
+    only, stored nowhere."""
 
     phase: str
     place: int | None
@@ -134,6 +135,7 @@ class Transaction:
     meter_wh: Decimal | None = None
     metered: tuple[Metered, ...] = ()
     reason: str = ""
+    state: str = ""
     sequence: int | None = None
     offline: bool = False
     tag: str = field(default="", repr=False)
@@ -401,6 +403,7 @@ def _v201(action: str, read: _Reader) -> Report | None:
                 read.instant(),
                 metered=read.metered(payload.get("meterValue"), "meterValue"),
                 reason=read.text("stoppedReason", of=info),
+                state=read.text("chargingState", of=info),
                 sequence=read.whole("seqNo"),
                 offline=payload.get("offline") is True,
                 tag=read.text("idToken", of=part("idToken")),
