@@ -15,7 +15,11 @@ from protocols.devices import DeviceType
 from protocols.mbus.keys import parse_key as mbus_key
 
 Cjt188Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{14}$")]
+MbusAddress = Annotated[int, msgspec.Meta(ge=0, le=250)]
+Secondary = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{16})?$")]
+Serial = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{8})?$")]
 MeterKind = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{2})?$")]
+Preamble = Annotated[int, msgspec.Meta(ge=0, le=64)]
 Gap = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -42,7 +46,7 @@ class Cjt188Config(
     baud: Baud = 2400
     parity: Parity = "E"
     stop_bits: StopBits = 1
-    preamble: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4  # wake-up bytes FE; battery meters on M-Bus want 20 or more
+    preamble: Preamble = 4  # wake-up bytes FE; battery meters on M-Bus want 20 or more
     timeout_s: Seconds = 0.5
     retries: Retries = 2
     slow_poll_s: Seconds = 900.0
@@ -53,11 +57,9 @@ class Cjt188Config(
 class MbusDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: DeviceId
     type: str
-    address: Annotated[int, msgspec.Meta(ge=0, le=250)] | None = None  # primary address
-    secondary: Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{16})?$")] = (
-        ""  # or: id 8, maker 4, version 2, medium 2 digits; F is any digit
-    )
-    serial: Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{8})?$")] = ""  # the meter's own number; checked if given
+    address: MbusAddress | None = None  # primary address
+    secondary: Secondary = ""  # or: id 8, maker 4, version 2, medium 2 digits; F is any digit
+    serial: Serial = ""  # the meter's own number, 8 digits; checked if given
     poll_s: Seconds = 900.0
 
 

@@ -1,7 +1,7 @@
 """What one meter turned out to speak: order of the identifier, running number, place of the unit, layout, type.
 
-Makers differ and a meter does not say which maker's it is, so each answer teaches a little; what was found is said
-once, in the words of the configuration, so that an installer can write it down.
+Makers differ and a meter does not say which maker's it is, so each answer teaches a little; what differs from the usual
+is said once, in the words of the configuration, so that an installer can write it down.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Dialect:
             return False
         if self._order is None and not isinstance(reply, ErrorReply):
             self._order = asked_order  # it understood the question put this way
-            self._say("di_order", asked_order)
+            if asked_order != DI_ORDERS[0]:
+                self._say("di_order", asked_order)
         if reply.type != self._type and same_class(self._type, reply.type):
             self._say("meter_type", reply.type)
         return True

@@ -26,12 +26,11 @@ MEDIA = (
 
 
 def _units() -> dict[int, str]:
-    out = {0x00: "h,m,s", 0x01: "D,M,Y", 0x38: "1e-3 °C", 0x39: "units for HCA", 0x3E: "reserved but historic"}
+    out = {0x00: "h,m,s", 0x01: "D,M,Y", 0x38: "°C * 10^-3", 0x39: "units for HCA", 0x3E: "reserved but historic"}
     out[0x3F] = "without units"
     for first, symbols in _RUNS:
         for n in range(9):
-            prefix = ("", "10 ", "100 ")[n % 3]
-            out[first + n] = prefix + symbols[n // 3]
+            out[first + n] = symbols[n // 3] + ("", " * 10", " * 100")[n % 3]
     return out
 
 

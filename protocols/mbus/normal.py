@@ -95,9 +95,8 @@ def record_values(record: Record) -> dict[str, Any]:
 
 
 def _value(record: Record) -> str | None:
-    if record.meaning.is_date and record.number is None and record.text is None:
-        zone = "Z" if "T" in record.time else ""
-        return record.time + zone if record.time else None
+    if record.time:
+        return record.time + ("Z" if "T" in record.time else "")
     if record.text is not None:
         return record.text
     if record.number is not None:

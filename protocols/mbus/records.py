@@ -187,7 +187,7 @@ def _record(data: bytes, start: int) -> Record:
     what, rest = _meaning(vif, vifes, custom)
     raw, text, number, at, damaged = _data(data, at, dif & 0x0F)
     when = ""
-    if what.is_date and number is not None and dif & 0x0F in (2, 3, 4, 6):
+    if number is not None and dif & 0x0F in what.date_sizes:
         when, number = read_time(raw), None
     elif number is not None:
         number = number * what.factor * _scale(rest)

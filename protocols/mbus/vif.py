@@ -68,6 +68,8 @@ _CORRECTED = {
     0x170: ("Date and time of battery change", "-"),
 }
 
+_DATES = {0x6C: (2,), 0x6D: (3, 4, 6), 0x130: (2, 4), 0x170: (2, 4)}
+
 #: A unit in the one that a city's data are kept in, and how many of those it is.
 BASE: dict[str, tuple[str, Decimal]] = {
     "J": ("Wh", Decimal(1) / 3600),
@@ -88,8 +90,9 @@ class Meaning:
     factor: Decimal = Decimal(1)
 
     @property
-    def is_date(self) -> bool:
-        return self.code in (0x6C, 0x6D, 0x130, 0x170)
+    def date_sizes(self) -> tuple[int, ...]:
+        """Sizes of data that are a date (type G), a time (J), a date with a time (F, to the second I); else numbers."""
+        return _DATES.get(self.code, ())
 
 
 @cache
@@ -110,7 +113,7 @@ def meaning(code: int) -> Meaning:
         return Meaning(code, f"Unknown (VIF=0x{code:02X})")
     factor, unit, kind = row
     quantity = kind if isinstance(kind, str) else _QUANTITY.get(kind.name, kind.name)
-    text = unit if isinstance(unit, str) else _UNIT.get(unit.name, unit.value)
+    text = unit.replace("degF", "°F") if isinstance(unit, str) else _UNIT.get(unit.name, unit.value)
     if code in _CORRECTED:
         quantity, text = _CORRECTED[code]
     return Meaning(code, quantity, text, Decimal(str(factor)) if factor else Decimal(1))

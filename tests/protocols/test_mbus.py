@@ -194,7 +194,7 @@ def test_the_old_fixed_telegram() -> None:
     assert [one.number for one in fixed.counters] == [Decimal(-1), Decimal(309)]
     assert read_fixed(binary[:-1]) is None
     assert (UNITS[0x05], UNITS[0x0A], UNITS[0x29], UNITS[0x2C], UNITS[0x33]) == (
-        "kWh", "100 MWh", "l", "m^3", "10 l/h"
+        "kWh", "MWh * 100", "l", "m^3", "l/h * 10"
     )  # fmt: skip
 
 
