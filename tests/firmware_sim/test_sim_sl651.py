@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -88,7 +89,7 @@ def test_a_day_of_reports_becomes_readings() -> None:
     # Two hourly reports of twelve slots; the first one's hour began with the scene.
     times = [sweep.source_ms for sweep in slots]
     assert len(times) == 24
-    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {300_000}
+    assert {b - a for a, b in pairwise(times)} == {300_000}
     assert {float(sweep.values[0]) for sweep in slots} == {0.4}
     # From 3000 s on: when it began, and once an hour.
     assert [(r.event_type, r.code) for r in sink.reports] == [("dev.low_battery", "battery")] * 2
@@ -172,7 +173,7 @@ def test_read_now_gives_readings() -> None:
 
 
 def test_the_clock_is_set_and_read_back() -> None:
-    outcome, sink = ordered(order("set_clock"), faults=fault("clock_step", at_s=0, offset_s=-3600))
+    outcome, _ = ordered(order("set_clock"), faults=fault("clock_step", at_s=0, offset_s=-3600))
     assert outcome.state == "done"
     assert str(outcome.read_back["time"]).startswith("2026-03-02T08:11:40")
 
