@@ -2,7 +2,8 @@
 
 The centre never confirms by itself: a confirmation means "I have it for good", which only the one who stored it can
 say. What wants an answer is kept and repeated with the same serial number: 10 s, three repeats. A device parks what
-was not confirmed and sends it again after the next connection; a centre gives a request up and says so.
+was not confirmed and sends it again beside the next upload or after the next connection; a centre gives a request up
+and says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ ANSWER_TIMEOUT_MS = 10_000
 REPEATS = 3
 #: A half frame on a TCP connection is given up after this silence.
 SILENCE_MS = 5_000
+#: Parked packets that go out again with a new one, so that a long outage does not flood the link.
+_PARKED_AT_A_TIME = 20
 _MASTER_ONLY = (CONTROL, REQUEST)
 
 
@@ -27,7 +30,7 @@ class _Kept:
     def __init__(self, packet: Packet, data: bytes, due_ms: int) -> None:
         self.packet = packet
         self.data = data
-        self.due_ms: int | None = due_ms  # None: parked until the next connection
+        self.due_ms: int | None = due_ms  # None: parked
         self.repeats = 0
 
 
@@ -88,6 +91,8 @@ class Gb26875Endpoint:
             raise LocalProtocolError(text, reason="role")
         data = encode(packet)
         if packet.wants_answer:
+            for kept in [one for one in self._kept.values() if one.due_ms is None][:_PARKED_AT_A_TIME]:
+                kept.due_ms, kept.repeats = now_ms, 0
             self._kept.pop(packet.serial, None)
             self._kept[packet.serial] = _Kept(packet, data, now_ms + self._answer_timeout_ms)
             while len(self._kept) > self._keep:

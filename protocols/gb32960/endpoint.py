@@ -2,7 +2,8 @@
 
 A platform never answers by itself: flag 01 means "I have it for good", which only the one who stored it can say. The
 frames carry no serial number: an answer belongs to the oldest message of the same command and time. A terminal repeats
-what was not answered, and after a new connection sends unanswered reports again as command 03 with their own time.
+what was not answered, and later (beside a new report, after a new connection) sends it again as command 03 with its own
+time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ LOGIN_RETRY_MS = 60_000
 LOGIN_REST_MS = 1_800_000
 #: A half frame is given up after this silence.
 SILENCE_MS = 10_000
+#: Parked reports that go out again with a new one, so that a long outage does not flood the link.
+_PARKED_AT_A_TIME = 20
 _DOWN = (QUERY, SET, CONTROL)
 
 
@@ -43,7 +46,7 @@ class _Kept:
 
     def __init__(self, message: Message, due_ms: int) -> None:
         self.message = message
-        self.due_ms: int | None = due_ms  # None: parked until the next connection
+        self.due_ms: int | None = due_ms  # None: parked
         self.repeats = 0
 
 
@@ -91,6 +94,8 @@ class Gb32960Endpoint:
                 raise LocalProtocolError(text, reason="role")
         data = encode(message)
         if message.is_command and message.command not in (HEARTBEAT, CLOCK):
+            for kept in [one for one in self._kept if one.due_ms is None][:_PARKED_AT_A_TIME]:
+                self._resend(kept, now_ms)
             self._kept.append(_Kept(message, now_ms + self._wait_ms(message)))
             if len(self._kept) > self._keep:
                 del self._kept[0]
@@ -114,8 +119,13 @@ class Gb32960Endpoint:
         self._output.clear()
         self._kept = [kept for kept in self._kept if kept.message.command in (REALTIME, RESENT)]
         for kept in self._kept:
+            self._resend(kept, now_ms)
+
+    @staticmethod
+    def _resend(kept: _Kept, now_ms: int) -> None:
+        if kept.message.command == REALTIME:
             kept.message = replace(kept.message, command=RESENT)
-            kept.due_ms, kept.repeats = now_ms, 0
+        kept.due_ms, kept.repeats = now_ms, 0
 
     @property
     def unanswered(self) -> tuple[Message, ...]:

@@ -234,13 +234,15 @@ def test_the_same_serial_is_repeated_until_confirmed() -> None:
         assert device.take_output() == first
     assert device.tick(40_000) == [] and device.take_output() == b""  # parked
     assert device.deadline() is None
-    device.connected(50_000)
+    device.send(upload(8), 45_000)  # the parked one goes along
+    device.tick(45_000)
     assert device.take_output() == first
+    device.connected(50_000)
+    assert device.take_output() == first + m.encode(upload(8))
     (heard,) = centre.feed(first, 50_100)
     assert isinstance(heard, m.Packet)
     device.feed(centre.send(m.answer(heard, m.CONFIRM), 50_200), 50_200)
-    assert device.unanswered == ()
-    assert device.deadline() is None
+    assert [packet.serial for packet in device.unanswered] == [8]
 
 
 def test_deny_means_say_it_again_but_not_for_ever() -> None:
