@@ -249,6 +249,10 @@ def check(config: ConnectorConfig) -> None:
                 split_address(address, at)
     for device in config.device:
         kind = device_type(device.type, protocol, f"{where}: device {device.id!r}: type")
+        for name in getattr(device, "allow", ()):
+            if kind.command(name) is None:
+                known = ", ".join(command.name for command in kind.commands) or "none"
+                raise ConfigError(f"{where}: device {device.id!r}: allow: {kind.id} has no {name!r}; it has {known}")
         if isinstance(config, Cjt188Config | MbusConfig):
             check_meter(kind, protocol, f"{where}: device {device.id!r}")
         if isinstance(config, OpcuaConfig):

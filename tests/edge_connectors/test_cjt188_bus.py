@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from edge.commands import Desk, Target
 from edge.connectors.base import Command, Outcome
 from edge.connectors.build import build
 from edge.connectors.cjt188_bus import Cjt188Bus
 from edge.connectors.config import ConnectorConfig, check
+from edge.outbox import Outbox
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.rig.virtual_rig import VirtualRig
 from protocols.core.errors import ConfigError
 from protocols.core.model import Quality
+from protocols.devices import load
 from tests.support.virtual import RecordingSink, play, running
 
 WATER, HEAT, GAS = "water/cjt188_meter", "heat/cjt188_meter", "gas/cjt188_meter"
@@ -268,6 +272,30 @@ def test_the_clock_is_set() -> None:
     assert [one.event_type for one in sink.reports] == ["dev.clock_skew"]  # before it was set, and not again
 
 
+def test_read_only_until_the_configuration_allows_it_and_once_per_id(tmp_path: Path) -> None:
+    """The whole way: desk, journal, line, meter, read-back."""
+
+    async def body(connector: Cjt188Bus, rig: VirtualRig) -> tuple[list[Outcome], int]:
+        await asyncio.sleep(5)
+        outbox = Outbox(tmp_path / "outbox.db", now_ms=rig.clock.now_ms(), max_bytes=1 << 20)
+        kind = load(WATER)
+
+        def desk(*allow: str) -> Desk:
+            targets = {"m": Target(kind, connector, frozenset(allow))}
+            return Desk(targets, outbox, rig.clock, lambda *what: None)
+
+        outcomes = [await desk().order(order("valve_close"))]
+        allowed = desk("valve_close")
+        outcomes += [await allowed.order(order("valve_close")) for _ in range(2)]
+        outcomes.append(await desk("valve_close").order(order("valve_close")))  # the agent came again
+        assert isinstance(rig.ledger, MemoryLedger)
+        return outcomes, sum(entry.get("what") == "A017" for entry in rig.ledger.entries())
+
+    _, (outcomes, heard) = run(scene(meter("m")), config(), seconds=100, body=body)
+    assert [one.code or one.state for one in outcomes] == ["not_allowed", "done", "done", "done"]
+    assert heard == 1
+
+
 # -- configuration
 
 
@@ -277,6 +305,9 @@ def test_what_is_refused_when_checked() -> None:
         check(config({"type": "heat/mbus_meter"}))
     with pytest.raises(ConfigError, match="used 2 times"):
         check(config({}, {"id": "n"}))
+    check(config({"allow": ["valve_close", "set_clock"]}))
+    with pytest.raises(ConfigError, match="allow: water/cjt188_meter has no 'valve_shut'; it has valve_open"):
+        check(config({"allow": ["valve_shut"]}))
     with pytest.raises(ConfigError, match="host:port"):
         check(config(port="tcp://10.0.0.9"))
 
