@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from citybrain_cli import capture, decode, edge_commands, fuzz
+from citybrain_cli import capture, decode, edge_commands, fuzz, probe
 from protocols.core.errors import CityBrainError, ConfigError
 
 _EPILOG = """\
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     edge_commands.add(commands)
     decode.add(commands)
     capture.add(commands)
+    probe.add(commands)
     fuzz.add(commands)
 
     cloud = commands.add_parser("cloud", help="parts of the core").add_subparsers(required=True, metavar="PART")

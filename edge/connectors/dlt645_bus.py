@@ -8,6 +8,7 @@ the first answer. Transformer ratios are the twin's business, not ours.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Literal
 
 from edge.clock import Clock
@@ -63,7 +64,7 @@ class Dlt645Bus(PolledBus[Meter]):
     #: A relay takes seconds, and some meters wait before they trip.
     settle_s = 10.0
 
-    def __init__(self, config: Dlt645Config, clock: Clock, open_link: LinkFactory) -> None:
+    def __init__(self, config: Dlt645Config, clock: Clock, open_link: LinkFactory, base: Path = Path()) -> None:
         super().__init__(
             config.id,
             clock,
@@ -74,9 +75,10 @@ class Dlt645Bus(PolledBus[Meter]):
             reopen_when_silent=config.port.startswith(TCP_PREFIX),
         )
         self._config = config
+        self._passwords = str(base / config.password_file) if config.password_file else ""
 
     def endpoint(self) -> Dlt645Endpoint:
-        return Dlt645Endpoint(Role.MASTER, preamble=self._config.wake_up)
+        return Dlt645Endpoint(Role.MASTER, preamble=self._config.preamble)
 
     # -- reading -------------------------------------------------------------------------------------------------
     async def poll(self, unit: Meter, line: Line, sink: Sink) -> None:
@@ -198,8 +200,9 @@ class Dlt645Bus(PolledBus[Meter]):
     async def perform(self, unit: Meter, what: CommandType, command: Command, line: Line, sink: Sink) -> Outcome:
         if unit.edition == "1997":
             return Outcome("refused", "not_supported", "meters of the 1997 edition take no orders here")
-        config = self._config
-        who = meter_key(config.password_file, unit.address, config.operator) if needs_password(what.key) else Key()
+        who = Key()
+        if needs_password(what.key):
+            who = meter_key(self._passwords, unit.address, self._config.operator)
         for order in orders(what.key, command.arguments, who, self._clock.now_ms(), command.expires_ms):
             if (refusal := await self._order(unit, order, line, sink)) is not None:
                 return refusal

@@ -42,7 +42,7 @@ class Line:
         the waiting goes on. Raises LinkDown when the link is lost."""
         if (pause_s := self._free_at_s - self._loop.time()) > 0:
             await asyncio.sleep(pause_s)
-        await self._flush()
+        await self.flush()
         data = self._endpoint.send(message, self._now_ms())
         self.sent += 1
         try:
@@ -75,7 +75,7 @@ class Line:
                 on_error(one)
         return None
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         """Throw away what came late: it belongs to a request that was given up."""
         while True:
             try:

@@ -105,7 +105,7 @@ def test_an_adapter_that_echoes_is_no_answer() -> None:
 def test_two_meters_with_one_address_are_noticed() -> None:
     clash = meters(meter("m1", 1), meter("twin", 1, voltage=211.7, extra="clash = true"), meter("m2", 2))
     sink = run(clash, dlt645(1, 2), 30)
-    assert {report.code for report in sink.reports if report.device == "m1"} >= {"checksum"}
+    assert {report.code for report in sink.reports if report.device == "m1"} & {"checksum", "start", "end", "length"}
     assert set(sink.values("m1", "voltage_a")) <= {229.0, 211.7}  # never a mixture of both
     assert len(sink.values("m2", "voltage_a")) >= 4  # the others are read as before
 

@@ -107,9 +107,10 @@ class PolledBus(Generic[MessageT]):
 
 
 def collided(said: Sequence[bytes]) -> bytes:
-    """What a line carries when several speak at once: a 0 wins over a 1, the longest goes on alone."""
-    out = bytearray(max(said, key=len, default=b""))
-    for one in said:
-        for at, byte in enumerate(one):
+    """What a line carries when several speak at once: nobody begins at the same moment (here each a byte later than
+    the one before), and where they overlap a 0 wins over a 1."""
+    out = bytearray(b"\xff" * max((late + len(one) for late, one in enumerate(said)), default=0))
+    for late, one in enumerate(said):
+        for at, byte in enumerate(one, late):
             out[at] &= byte
     return bytes(out)

@@ -1,0 +1,1 @@
+"""Who is on this line? Asks, one question at a time, and only questions that read."""
