@@ -19,6 +19,13 @@ from protocols.core.endpoint import Endpoint, Role
 from protocols.core.errors import RemoteProtocolError
 from protocols.dlt645.endpoint import Dlt645Endpoint
 from protocols.dlt645.messages import Read, ReadReply
+from protocols.gb26875 import messages as fire
+from protocols.gb26875.endpoint import Gb26875Endpoint
+from protocols.gb26875.objects import SystemState
+from protocols.gb26875.units import unit as fire_unit
+from protocols.gb32960 import messages as ev
+from protocols.gb32960.endpoint import Gb32960Endpoint
+from protocols.gb32960.items import item as ev_item
 from protocols.hj212.endpoint import Hj212Endpoint
 from protocols.hj212.messages import encode, upload
 from protocols.mbus import messages as mbus
@@ -157,6 +164,17 @@ def mbus_meter() -> tuple[bytes, Endpoint[Any]]:
     return slave.send(mbus.Response(5, mbus.CI_NO_HEADER, bytes.fromhex("0C1300010000")), 0), master
 
 
+def fire_alarm() -> tuple[bytes, Endpoint[Any]]:
+    unit = fire_unit(1, [SystemState(1, 1, 3, fire.stamp_at(1_772_409_600_000))])
+    return fire.encode(fire.Packet(fire.SEND, 7, "112233445566", data=unit.data)), Gb26875Endpoint(Role.MASTER)
+
+
+def vehicle() -> tuple[bytes, Endpoint[Any]]:
+    data = ev.stamp_at(1_772_409_600_000) + ev_item(1, {"soc": 50}).data
+    message = ev.Message(ev.REALTIME, ev.vin_bytes("LFWADRJF011002346"), data)
+    return ev.encode(message), Gb32960Endpoint(Role.MASTER)
+
+
 MAKERS: dict[str, Callable[[], tuple[bytes, Endpoint[Any]]]] = {
     "modbus-rtu": rtu,
     "modbus-tcp": tcp,
@@ -164,6 +182,8 @@ MAKERS: dict[str, Callable[[], tuple[bytes, Endpoint[Any]]]] = {
     "cjt188": water_meter,
     "mbus": mbus_meter,
     "hj212-client": station,
+    "gb26875-client": fire_alarm,
+    "gb32960-client": vehicle,
 }
 
 
@@ -188,6 +208,8 @@ CHECKSUMS = [
     ("cjt188", "checksum"),
     ("mbus", "checksum"),
     ("hj212-client", "crc"),
+    ("gb26875-client", "checksum"),
+    ("gb32960-client", "checksum"),
 ]
 
 
@@ -217,6 +239,10 @@ def test_wrong_address_gets_past_the_checksum(kind: str, reason: str) -> None:
 def test_wrong_address_of_a_station_is_a_stranger() -> None:
     [packet] = judge("hj212-client", "wrong_address")
     assert getattr(packet, "mn", None) == "010000A8900016F000169DC1"
+    [packet] = judge("gb26875-client", "wrong_address")
+    assert getattr(packet, "source", None) == "112233445567"
+    [packet] = judge("gb32960-client", "wrong_address")
+    assert getattr(packet, "vin", None) == "XFWADRJF011002346"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "modbus-tcp"])
