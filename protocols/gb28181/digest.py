@@ -43,7 +43,9 @@ def response(method: str, password: str, given: Mapping[str, str]) -> str | None
 
 def fits(method: str, password: str, given: Mapping[str, str]) -> bool:
     wanted = response(method, password, given)
-    return wanted is not None and hmac.compare_digest(wanted, given.get("response", "").lower())
+    # As bytes: a stranger's text may be anything, and comparing texts in constant time takes ASCII only.
+    told = given.get("response", "").lower().encode("utf-8", "surrogateescape")
+    return wanted is not None and hmac.compare_digest(wanted.encode(), told)
 
 
 class Nonces:

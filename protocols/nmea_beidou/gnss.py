@@ -50,7 +50,7 @@ class Clock:
             return None
         try:
             day = datetime(self.year, self.month, self.day, tzinfo=UTC)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return int(day.timestamp()) * 1000 + self.of_day_ms
 

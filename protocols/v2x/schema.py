@@ -104,6 +104,8 @@ def plain(value: Any, which: Set) -> Any:
         return [plain(one, which) for one in value]
     if isinstance(value, tuple):
         first, second = value
+        if first is None:
+            return None  # an alternative behind the extension mark: there, and unknown to this edition
         if isinstance(first, str):
             inner = plain(second, which)
             return {first: inner} if which == "csae53" else [first, inner]
