@@ -9,6 +9,7 @@ import msgspec
 from edge.connectors.scalars import Connections, DeviceId, Seconds
 
 StationAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{10}$")]
+Confirm = Literal["EOT", "ESC", "ACK", "none"]
 StationPassword = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{4})?$")]
 
 
@@ -17,9 +18,7 @@ class Sl651Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     type: str
     station: StationAddress  # the station's address, ten digits as text: leading zeros matter
     password: StationPassword = ""  # four digits, as they stand in its telegrams; empty: not checked
-    confirm: Literal["EOT", "ESC", "ACK", "none"] = (
-        "EOT"  # how its reports are answered: EOT it may hang up, ESC it stays on line, ACK it sends on; none: mode M1
-    )
+    confirm: Confirm = "EOT"  # answer to a report: EOT it may hang up, ESC it stays, ACK it sends on; none: mode M1
     allow: tuple[str, ...] = ()  # commands of its type that may be given to it
 
 

@@ -21,6 +21,7 @@ from protocols.sl651.frame import (
     crc,
     header_at,
 )
+from protocols.sl651.joiner import Joiner
 from protocols.sl651.messages import (
     FUNCTIONS,
     Continued,
@@ -55,17 +56,29 @@ def explain(capture: Capture) -> Explanation:
     rest = data[len(data) - scanner.held :] if scanner.held else b""
     found += scanner.finish()
     told: list[Told] = []
+    telegrams: list[Telegram] = []
     for one in found:
         if isinstance(one.result, Telegram):
             told.append(_told(data[one.at : one.at + one.size], one.at, one.result))
+            telegrams.append(one.result)
         elif not (rest and one.result.reason == "short" and one.at >= len(data) - len(rest)):
             told.append(_refused(data, one))
-    if any(one.ok for one in told):
-        # Noise around a telegram is told, the telegram decides.
-        return Explanation("sl651", tuple(told), rest=rest)
-    if rest:
+    if rest and not telegrams:
         told.append(_cut(data, len(data) - len(rest)))
-    return Explanation("sl651", tuple(told), rest=rest)
+    return Explanation("sl651", tuple(told), _said(told, telegrams), rest)
+
+
+def _said(told: list[Told], telegrams: list[Telegram]) -> dict[str, Any]:
+    """The whole capture: packets are put together, the first telegram speaks; noise around it is only told."""
+    good = [one for one in told if one.ok]
+    if not good:
+        return {}
+    joiner = Joiner()
+    messages = 0
+    for telegram in telegrams:
+        joins = telegram.total > 1 and telegram.end is not End.NAK
+        messages += 1 if not joins else sum(isinstance(one, Telegram) for one in joiner.add(telegram, 0))
+    return {"frames": len(good), "messages": messages, **good[0].values}
 
 
 def _unhexed(data: bytes) -> bytes:

@@ -48,10 +48,12 @@ def _read_hex(telegram: Telegram) -> Message:
     if not rest:
         return Plain(serial, sent)
     if telegram.down:
-        if func == READ_PERIOD and len(rest) >= 13:
-            return _period(serial, sent, rest)
+        # Some centres name the station in the body as well.
+        asked = body[_station(body)[1] :]
+        if func == READ_PERIOD and len(asked) >= 13:
+            return _period(serial, sent, asked)
         if func in _ASKS_BY_ID:
-            wanted, left = _names(rest)
+            wanted, left = _names(asked)
             return Question(serial, sent, wanted, rest=left)
     if func in SETTINGS:
         station, at = _station(body)

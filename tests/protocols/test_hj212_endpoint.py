@@ -281,3 +281,66 @@ def test_times_are_written_as_they_are_read() -> None:
 def test_what_cannot_be_said(wrong: Packet) -> None:
     with pytest.raises(LocalProtocolError):
         encode(wrong)
+
+
+# -- headers and items as stations write them
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        ("QN=20260302120000;ST=39;CN=2011;PW=1;MN=A;Flag=4", {"qn": "20260302120000"}),
+        ("QN=202603021200001234;ST=39;CN=2011;PW=1;MN=A;Flag=4", {"qn": "202603021200001234"}),
+        ("ST=39;CN=2011;PW=1;MN=A", {"qn": "", "flag": None}),
+        ("QN=1;ST=39;CN=2011;PW=;MN=;Flag=4", {"pw": "", "mn": ""}),
+        ("QN=1;ST=39;CN=2011;PW=1;MN=null;Flag=4", {"mn": "null"}),
+        ("QN=1;ST=101;CN=3003;PW=1;MN=A;Flag=8", {"st": "101", "cn": "3003", "flag": 8}),
+        ("QN=1;ST=22;CN=9011;PW=1;MN=A;Flag=4", {"st": "22", "cn": "9011"}),
+        ("QN=1;ST=32;CN=2011;PW=1;MN=A;Flag=9;SK=00FF", {"flag": 9, "extra": {"SK": "00FF"}}),
+        (" QN=1; ST=39 ;CN=2011;PW=1;MN=A;Flag=4", {"qn": "1", "st": "39"}),
+    ],
+)
+def test_odd_headers(head: str, wanted: dict[str, object]) -> None:
+    (found,) = platform().feed(build(f"{head};CP=&&DataTime=20260302120000;a-Rtd=1&&".encode()), 0)
+    assert isinstance(found, Packet)
+    assert {name: getattr(found, name) for name in wanted} == wanted
+    assert found.factors == {"a": {"Rtd": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("items", "fields", "factors"),
+    [
+        (
+            "BeginTime=20260302110000,EndTime=20260302120000",
+            {"BeginTime": "20260302110000", "EndTime": "20260302120000"},
+            {},
+        ),
+        ("a34001-Rtd=92;Flag=N", {"Flag": "N"}, {"a34001": {"Rtd": "92"}}),
+        ("s10001=0;s10003=23.2;", {"s10001": "0", "s10003": "23.2"}, {}),
+        ("a-Rtd=1;a-Flag=N;a-Rtd=2", {}, {"a": {"Rtd": "2", "Flag": "N"}}),
+        (" LA-Rtd = 50.1 ; LA-Flag=N", {}, {"LA": {"Rtd": "50.1", "Flag": "N"}}),
+        ("SB1-RS=1;SB1-RT=1.5", {}, {"SB1": {"RS": "1", "RT": "1.5"}}),
+        (
+            "w-SampleTime=20260302110000,w-Rtd=,w-EFlag=A01",
+            {},
+            {"w": {"SampleTime": "20260302110000", "Rtd": "", "EFlag": "A01"}},
+        ),
+        ("", {}, {}),
+    ],
+)
+def test_odd_items(items: str, fields: dict[str, str], factors: dict[str, dict[str, str]]) -> None:
+    (found,) = platform().feed(build(f"QN=1;ST=39;CN=2011;PW=1;MN=A;Flag=4;CP=&&{items}&&".encode()), 0)
+    assert isinstance(found, Packet)
+    assert (found.fields, found.factors) == (fields, factors)
+
+
+@pytest.mark.parametrize("check", ["lower", "UPPER"])
+def test_a_checksum_of_zero_and_lower_case(check: str) -> None:
+    body = next(
+        text
+        for n in range(100_000)
+        if checksum(text := f"QN=1;ST=39;CN=2011;PW=1;MN=A;Flag=4;CP=&&a-Rtd={n}&&".encode()) in ("0000", "C001")
+    )
+    printed = checksum(body).lower() if check == "lower" else checksum(body)
+    (found,) = platform(strict=True).feed(b"##%04d%b%b\r\n" % (len(body), body, printed.encode()), 0)
+    assert isinstance(found, Packet)

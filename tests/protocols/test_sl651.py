@@ -139,6 +139,8 @@ def test_packets_in_any_order_are_one_message_and_one_confirmation() -> None:
     assert message.picture is not None and len(message.picture) == 3_002
     sender.feed(build(sl651.confirm(whole, message.serial, message.sent, End.ESC)), 1)
     assert sender.unanswered == ()
+    told = explain(Capture(stream))
+    assert (told.said()["frames"], told.said()["messages"]) == (len(parts), 1)
 
 
 def test_a_missing_packet_is_asked_for_and_sent_again() -> None:
@@ -241,6 +243,15 @@ def test_a_level_of_a_rain_station_in_three_bytes_and_makers_own_elements() -> N
     )
     (found,) = centre().feed(build(report(1, *own, kind="50")), 0)
     assert elements_of(found) == {"39": "12.34", "FF11": "0.008", "76": "0.5"}
+
+
+@pytest.mark.parametrize("func", [sl651.READ_ELEMENTS, sl651.READ_BASIC, sl651.READ_RUN])
+def test_a_question_that_names_the_station_in_its_body(func: int) -> None:
+    question = sl651.Question(1, NOON, (("20", 0x08), ("FF11", 0x23)))
+    body = sl651.write(question)
+    named = body[:8] + b"\xf1\xf1" + bytes.fromhex(STATION) + body[8:]
+    for sent in (body, named):
+        assert read(Telegram(func, sent, STATION, down=True, end=End.ENQ)) == question
 
 
 @pytest.mark.parametrize("raw", ["FFFFFFFF", "AAAAAAAA", "00F12345", "0012AA00"])
