@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
 from edge.connectors.config import TCP_PREFIX
-from edge.connectors.health import reject
+from edge.connectors.health import LOST_AFTER, reject
 from edge.connectors.line import Line
 from edge.connectors.meter_config import Cjt188Config, Cjt188Device
 from edge.connectors.polled_bus import NoAnswer, PolledBus, PolledUnit
@@ -108,27 +108,39 @@ class Cjt188Bus(PolledBus[Meter]):
         refused: m.ErrorReply | None = None
         # As long as the order of the identifier is unknown each of the two gets its tries.
         tries = (1 if unit.health.misses else 1 + self._config.retries) + (unit.dialect.order is None)
-        for attempt in range(tries):
+        attempt, doubted = 0, False
+        while attempt < tries:
             order = unit.dialect.order_for(attempt)
             request = m.Read(unit.meter_type, unit.address, di, self._next_ser(), order)
             reply = await self._ask(unit, request, line, sink)
+            if reply is None and unit.dialect.in_doubt and not doubted:
+                doubted = True
+                continue
+            attempt += 1
             if isinstance(reply, m.ErrorReply):
                 refused = reply
                 if unit.dialect.order is not None:
                     break
             elif isinstance(reply, m.ReadReply):
-                reading = decode(di, reply.data, heat=reply.type.startswith("2"))
-                unit.dialect.look_at(reading)
-                self._tell(unit, sink)
-                if not reading.layout:
-                    text = f"identifier {di}: {len(reply.data)} bytes of no known layout"
-                    sink.report("data.rejected", unit.id, "unknown_layout", text)
-                    return None
-                return reading
+                return self._reading(unit, di, reply, sink)
         if refused is None:
+            if unit.health.misses >= LOST_AFTER - 1:
+                unit.dialect.forget()
             raise NoAnswer("no answer")
         text = f"identifier {di} refused, status {refused.status.hex().upper() or 'none'}"
         sink.report("data.rejected", unit.id, "refused", text)
+        return None
+
+    def _reading(self, unit: Meter, di: str, reply: m.ReadReply, sink: Sink) -> Reading | None:
+        reading = decode(di, reply.data, heat=reply.type.startswith("2"))
+        unit.dialect.look_at(reading)
+        if news := unit.dialect.take_news():
+            log.info("%s speaks its own CJ/T 188: %s", unit.id, ", ".join(news))
+            sink.count("dialects_found", connector=self.id)
+        if reading.layout:
+            return reading
+        text = f"identifier {di}: {len(reply.data)} bytes of no known layout"
+        sink.report("data.rejected", unit.id, "unknown_layout", text)
         return None
 
     async def _ask(
@@ -174,11 +186,6 @@ class Cjt188Bus(PolledBus[Meter]):
 
     def _local_time(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_ms() // 1000, CHINA).replace(tzinfo=None)
-
-    def _tell(self, unit: Meter, sink: Sink) -> None:
-        if news := unit.dialect.take_news():
-            log.info("%s speaks its own CJ/T 188: %s", unit.id, ", ".join(news))
-            sink.count("dialects_found", connector=self.id)
 
     # -- orders --------------------------------------------------------------------------------------------------
     async def perform(self, unit: Meter, what: CommandType, command: Command, line: Line, sink: Sink) -> Outcome:

@@ -20,12 +20,20 @@ class Dialect:
 
     def __init__(self, meter_type: str, order: OrderRule = "auto", ser: SerRule = "auto") -> None:
         self._type = meter_type
+        self._configured = order, ser
         self._order: DiOrder | None = None if order == "auto" else order
         self._ser: SerRule = ser
         self._odd_ser: int | None = None  # a SER that was not ours
         self._echoes = 0
         self._said: dict[str, str] = {}
         self._news: list[str] = []
+
+    def forget(self) -> None:
+        """The meter has fallen silent: what answers next at this address may be another maker's."""
+        order, self._ser = self._configured
+        self._order = None if order == "auto" else order
+        self._odd_ser, self._echoes = None, 0
+        self._said.clear()
 
     @property
     def order(self) -> DiOrder | None:
@@ -34,6 +42,11 @@ class Dialect:
     @property
     def ser(self) -> SerRule:
         return self._ser
+
+    @property
+    def in_doubt(self) -> bool:
+        """The last answer had another SER: a late one, or a fixed one. Asking again the same way tells which."""
+        return self._ser == "auto" and self._odd_ser is not None
 
     def order_for(self, attempt: int) -> DiOrder:
         """The order to ask in; as long as none is known the two take turns."""

@@ -115,6 +115,16 @@ def test_the_order_of_the_identifier_is_found_and_said_once(order: str, caplog: 
     assert said == ([] if order == "901F" else ['m speaks its own CJ/T 188: di_order = "1F90"'])
 
 
+def test_a_meter_that_was_exchanged_for_another_makers_is_learnt_anew() -> None:
+    old = 'options = { di_order = "1F90" }\n[[device.fault]]\nkind = "silence"\nat_s = 100\n'
+    new = 'clash = true\noptions = { di_order = "901F", ser = 1 }\n'
+    new += '[[device.fault]]\nkind = "silence"\nfor_s = 200\n'
+    text = scene(meter("m", more=old) + meter("new", signals="volume = { base = 0.01 }", more=new))
+    sink, _ = run(text, config({"poll_s": 10.0}, slow_poll_s=30.0), seconds=400)
+    assert set(sink.values("m", "volume")) == {1234.56, 0.01}
+    assert sink.states == [("m", True), ("m", False), ("m", True)]
+
+
 def test_a_wrong_configured_order_is_not_corrected() -> None:
     sink, _ = run(scene(meter("m", more='options = { di_order = "1F90" }')), config({"di_order": "901F"}))
     assert sink.sweeps == []
