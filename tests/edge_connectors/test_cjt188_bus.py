@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge.clock import WallClock
 from edge.commands import Desk, Target
 from edge.connectors.base import Command, Outcome
 from edge.connectors.build import build
@@ -20,8 +22,13 @@ from edge.connectors.config import ConnectorConfig, check
 from edge.outbox import Outbox
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.rig.virtual_rig import VirtualRig
+from protocols.cjt188.endpoint import Cjt188Endpoint
+from protocols.cjt188.messages import Read
+from protocols.cjt188.slave import Meter, answer
+from protocols.cjt188.values import encode
+from protocols.core.endpoint import Role
 from protocols.core.errors import ConfigError
-from protocols.core.model import Quality
+from protocols.core.model import Quality, Sweep
 from protocols.devices import load
 from tests.support.virtual import RecordingSink, play, running
 
@@ -214,6 +221,51 @@ def test_a_wrong_clock_is_reported_once_and_readings_keep_our_time(set_to: str |
     assert [one.event_type for one in sink.reports] == (["dev.clock_skew"] if skewed else [])
     assert all(one.source_ms == one.seen_ms for one in sink.sweeps)
     assert len(sink.sweeps) == 6
+
+
+class Waiting(RecordingSink):
+    """A sink that says when the first sweep came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = asyncio.Event()
+
+    def sweep(self, sweep: Sweep, on_durable: Callable[[], None] | None = None) -> None:
+        super().sweep(sweep, on_durable)
+        self.done.set()
+
+
+def test_a_meter_behind_a_serial_server_on_a_real_socket() -> None:
+    heard: list[str] = []
+
+    async def main() -> RecordingSink:
+        sink = Waiting()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            endpoint = Cjt188Endpoint(Role.SLAVE)
+            data = encode("volume", {"current": Decimal("12.34")}, status=b"\x01\x00")
+            while piece := await reader.read(7):  # a serial server cuts where it likes
+                for request in endpoint.feed(piece, 0):
+                    assert isinstance(request, Read)
+                    heard.append(request.di)
+                    reply = answer(request, meter=Meter("10", ADDRESS), source=lambda di: data)
+                    assert reply is not None
+                    for byte in endpoint.send(reply, 0):
+                        writer.write(bytes((byte,)))
+                        await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        connector = build(config(port=f"tcp://127.0.0.1:{port}"), WallClock())
+        async with server, asyncio.timeout(20), running([connector], sink):
+            await sink.done.wait()
+        return sink
+
+    sink = asyncio.run(main())
+    assert heard == ["901F"]
+    assert shown(sink)["volume"] == 12.34
+    assert shown(sink)["valve"] == 1.0
 
 
 # -- orders

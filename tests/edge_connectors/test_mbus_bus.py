@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from protocols.core.endpoint import Role
 from protocols.core.errors import ConfigError
 from protocols.core.model import Quality
 from protocols.mbus import messages as m
+from protocols.mbus import vif
 from protocols.mbus.endpoint import MbusEndpoint
 from tests.edge_connectors.peers import START_MS, dialled, loop_ms, serving
 from tests.protocols.vectors import HERE
@@ -253,6 +255,23 @@ def test_what_is_refused_when_checked() -> None:
         check(config({"address": 5}, {"id": "n", "address": 5}))
     with pytest.raises(ConfigError, match="speaks cjt188"):
         check(config({"address": 5, "type": "water/cjt188_meter"}))
+
+
+def test_without_the_library_the_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "meterbus.core_objects", None)
+    vif._table.cache_clear()
+    vif.meaning.cache_clear()
+    try:
+        check(config())  # a configuration can be checked without it
+
+        async def main() -> None:
+            with pytest.raises(ConfigError, match=r"citybrain\[meters\]"):
+                build(config(), LoopClock(START_MS), dialled(Recorded(b"").serve))
+
+        run_virtual(main(), START_MS)
+    finally:
+        vif._table.cache_clear()
+        vif.meaning.cache_clear()
 
 
 @pytest.mark.parametrize("bad", [{"address": 251}, {"secondary": "12"}, {"address": 5, "serial": "7"}])
