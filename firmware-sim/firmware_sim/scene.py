@@ -121,7 +121,38 @@ KINDS: Mapping[str, Kind] = {
         faults=frozenset({"twice", "counter_reset", "no_ack"}),
         no_faults=frozenset({"wrong_checksum", "wrong_address"}),
     ),
+    "ocpp-station": Kind(
+        "ocpp",
+        "dials",
+        ("connect",),
+        clock=True,
+        faults=frozenset({"integer_ids", "no_boot", "resend", "long_info"}),
+        no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
+    "v2x-rsu": Kind(
+        "v2x",
+        "service",
+        ("connect",),
+        faults=frozenset({"duplicate", "wrong_version"}),
+        no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
+    "opcua-server": Kind(
+        "opcua",
+        "service",
+        ("listen",),
+        faults=frozenset({"bad_status", "uncertain", "stuck", "read_only", "no_time"}),
+        no_faults=frozenset({"drop", "delay", "garble", "truncate", "wrong_checksum", "wrong_address"}),
+        clock=True,
+    ),
     "camera": Kind("", "camera", ("listen", "file")),
+    "gb28181-client": Kind(
+        "gb28181", "dials", ("connect",), clock=True, faults=frozenset({"wrong_password", "no_keepalive", "opened"}),
+        no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
+    "gb28181-client-udp": Kind(
+        "gb28181", "service", ("connect",), clock=True, faults=frozenset({"wrong_password", "no_keepalive", "opened"}),
+        no_faults=frozenset({"wrong_checksum", "wrong_address"}),
+    ),
     "gb20999": Kind(
         "traffic-signal",
         "tcp-box",

@@ -47,6 +47,8 @@ def polled_bus(bus: Bus, scene: Scene, world: World) -> PolledBus[Any]:
 #: A kind of station that dials in: ``module:class``, loaded when a scene has one.
 STATIONS: dict[str, str] = {
     "hj212-client": "firmware_sim.devices.hj212_station:Hj212Station",
+    "gb28181-client": "firmware_sim.devices.gb28181_camera:Gb28181Camera",
+    "ocpp-station": "firmware_sim.devices.ocpp_station:OcppStation",
     "jt808-client": "firmware_sim.devices.jt808_terminal:Jt808Terminal",
     "gb26875-client": "firmware_sim.devices.gb26875_transmitter:Gb26875Transmitter",
     "gb32960-client": "firmware_sim.devices.gb32960_vehicle:Gb32960Vehicle",
@@ -54,6 +56,9 @@ STATIONS: dict[str, str] = {
 }
 #: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
 SERVICES: dict[str, str] = {
+    "gb28181-client-udp": "firmware_sim.devices.gb28181_camera:UdpCameras",
+    "opcua-server": "firmware_sim.devices.opcua_server:OpcuaBus",
+    "v2x-rsu": "firmware_sim.devices.rsu:RsuBus",
     "chirpstack": "firmware_sim.devices.chirpstack:ChirpstackBus",
     "nmea": "firmware_sim.devices.nmea_receiver:NmeaBus",
     "sparkplug-node": "firmware_sim.devices.sparkplug_node:SparkplugBus",

@@ -1,0 +1,1 @@
+"""BACnet/IP: the wire belongs to a library, see the README."""

@@ -1,0 +1,1 @@
+"""OPC UA: the wire belongs to a library, see the README."""
