@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import islice
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 
@@ -226,6 +227,7 @@ class Scanner:
         self._in_noise = False
         self._dropped = 0  # bytes of the stream before what is held
         self._refused: dict[int, str] = {}  # place in the stream of a start that is none -> why
+        self._ends: dict[int, int] = {}  # place of a start -> place at which its telegram is complete
 
     @property
     def held(self) -> int:
@@ -262,7 +264,7 @@ class Scanner:
     def _drain(self, *, at_rest: bool) -> Iterator[Found]:
         while self._held:
             yield from self._skip_to_start()
-            starts = [m.start() for m in _HEADER.finditer(self._held)][:_MAX_STARTS]
+            starts = [m.start() for m in islice(_HEADER.finditer(self._held), _MAX_STARTS)]
             best: tuple[int, int, Telegram] | None = None
             for start in starts:
                 if best is not None and start >= best[0] + best[1]:
@@ -291,10 +293,14 @@ class Scanner:
     def _judge(self, start: int) -> tuple[int, Telegram] | None:
         """Size and telegram, if a good one begins there and is all here. Each candidate is computed once."""
         place = self._dropped + start
+        if place in self._refused or self._ends.get(place, 0) > self._dropped + len(self._held):
+            return None
         header = header_at(self._held, start)
-        if header is None or place in self._refused or len(self._held) < start + header.size:
-            if header is None:
-                self._refused[place] = "garbage"
+        if header is None:
+            self._refused[place] = "garbage"
+            return None
+        if len(self._held) < start + header.size:
+            self._ends[place] = place + header.size
             return None
         data = bytes(self._held[start : start + header.size])
         stored, computed = checksum_of(data, is_ascii=header.telegram.ascii)
@@ -312,6 +318,8 @@ class Scanner:
         self._dropped += count
         if self._refused:
             self._refused = {at: why for at, why in self._refused.items() if at >= self._dropped}
+        if self._ends:
+            self._ends = {at: end for at, end in self._ends.items() if at >= self._dropped}
 
     def _skip_to_start(self) -> Iterator[Found]:
         held = self._held
