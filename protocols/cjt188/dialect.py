@@ -25,7 +25,7 @@ class Dialect:
         self._ser: SerRule = ser
         self._odd_ser: int | None = None  # a SER that was not ours
         self._echoes = 0
-        self._said: dict[str, str] = {}
+        self._said: set[str] = set()
         self._news: list[str] = []
 
     def forget(self) -> None:
@@ -83,15 +83,19 @@ class Dialect:
 
     def look_at(self, reading: Reading) -> None:
         """Learn from a reading of the big kind."""
+        # Told by each reply itself: nothing to configure.
         if reading.place == "before":
-            self._say("unit_place", "before")
+            self._note("unit in front of the digits")
         if reading.layout == "heat_2018":
-            self._say("layout", reading.layout)
+            self._note("heat layout of 40 bytes")
 
-    def _say(self, what: str, value: str) -> None:
-        if self._said.get(what) != value:
-            self._said[what] = value
-            self._news.append(f'{what} = "{value}"')
+    def _say(self, key: str, value: str) -> None:
+        self._note(f'{key} = "{value}"')
+
+    def _note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._news.append(text)
 
     def take_news(self) -> list[str]:
         """What was found since the last call."""
