@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from zlib import crc32
 
@@ -15,6 +16,7 @@ from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
 from edge.connectors.gb26875_values import Strays, columns, tell, tell_stray
 from edge.connectors.gb_config import Gb26875Device, Gb26875ServerConfig
+from edge.connectors.health import Health
 from edge.connectors.station_clock import StationClock, Upload
 from edge.connectors.station_server import Connection, Station, StationServer
 from protocols.core.endpoint import Role
@@ -45,16 +47,40 @@ class _Part:
         self.type = load(config.type)
 
 
+class _Health(Health):
+    """Behind a silent transmitter nobody can be heard: what is lost with it is lost with all its parts."""
+
+    def __init__(self, device: str, parts: Mapping[str, _Part]) -> None:
+        super().__init__(device, lost_after=1)
+        self._parts = parts
+
+    def answered(self, sink: Sink) -> None:
+        news = self.online is not True
+        super().answered(sink)
+        self._tell(sink, news, online=True, detail="")
+
+    def gone(self, sink: Sink, detail: str = "") -> None:
+        news = self.online is not False
+        super().gone(sink, detail)
+        self._tell(sink, news, online=False, detail=f"{self.device}: {detail}")
+
+    def _tell(self, sink: Sink, news: bool, *, online: bool, detail: str) -> None:
+        for part in self._parts.values() if news else ():
+            if part.device != self.device:
+                sink.device_state(part.device, online=online, detail=detail)
+
+
 class _Transmitter(Station):
     def __init__(self, config: Gb26875Device) -> None:
         super().__init__(config.transmitter.upper(), config.id)
         self.layout = config.layout
         self.parts: dict[str, _Part] = {}
+        self.health = _Health(config.id, self.parts)
         self.clock = StationClock()
         self.strays = Strays()
         self.centre = m.NOBODY  # the address it knows us by
         self.clock_sent_ms: int | None = None
-        self.heard_s: float | None = None
+        self.spoke_s: float | None = None
         self.gaps: deque[float] = deque(maxlen=_GAPS)
 
 
@@ -123,9 +149,9 @@ class Gb26875Server(StationServer[m.Packet, _Transmitter]):
 
     def _learn(self, station: _Transmitter, message: m.Packet) -> None:
         now_s = asyncio.get_running_loop().time()
-        if station.heard_s is not None and now_s - station.heard_s >= _LEAST_GAP_S:
-            station.gaps.append(now_s - station.heard_s)
-        station.heard_s = now_s
+        if station.spoke_s is not None and now_s - station.spoke_s >= _LEAST_GAP_S:
+            station.gaps.append(now_s - station.spoke_s)
+        station.spoke_s = now_s
         station.centre = message.destination
 
     def _confirm_when_durable(

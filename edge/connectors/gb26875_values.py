@@ -75,7 +75,7 @@ def tell(one: Object, device: str, news: News, sink: Sink, now_ms: int) -> None:
     if "state" not in values:
         return
     own = part_of(one) == ""
-    text = words_of(one)
+    text = "用户信息传输装置" if own else words_of(one)
     states = [("fire.alarm", "fire", values.get("state.fire", 0.0) >= 0.5)]
     faults, event = (_OWN_FAULTS, "dev.fault") if own else (_FAULTS, "fire.fault")
     states += [(event, name, values.get(f"state.{name}", 0.0) >= 0.5) for name in faults]

@@ -66,6 +66,7 @@ class Station:
         self.news = News()
         self.connection: Connection | None = None  # where it spoke last
         self.silence: asyncio.TimerHandle | None = None
+        self.heard_s = 0.0  # loop time
         self.waiting: list[tuple[Callable[[Any], bool], asyncio.Future[Any]]] = []
 
 
@@ -358,13 +359,27 @@ class StationServer(ABC, Generic[MessageT, StationT]):
 
     def _heard(self, station: StationT, sink: Sink, loop: asyncio.AbstractEventLoop, *, alive: bool = False) -> None:
         """Restart the station's silence; ``alive``: because it spoke."""
-        if station.silence is not None:
-            station.silence.cancel()
+        station.heard_s = loop.time()
         if alive:
             station.health.answered(sink)
-        silent_s = self.silent_after_s(station)
-        text = f"nothing heard for {silent_s:g} s"
-        station.silence = loop.call_later(silent_s, station.health.gone, sink, text)
+        if station.silence is None:
+            self._watch(station, sink, loop)
+        elif station.silence.when() > station.heard_s + self.silent_after_s(station):
+            station.silence.cancel()  # a shorter silence than before is telling now
+            self._watch(station, sink, loop)
+
+    def _watch(self, station: StationT, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer a station, set anew when it goes off rather than with every word: thousands of stations talk."""
+
+        def look() -> None:
+            station.silence = None
+            silent_s = self.silent_after_s(station)
+            if loop.time() < station.heard_s + silent_s:
+                self._watch(station, sink, loop)
+            else:
+                station.health.gone(sink, f"nothing heard for {silent_s:g} s")
+
+        station.silence = loop.call_at(station.heard_s + self.silent_after_s(station), look)
 
     @staticmethod
     def _now_ms() -> int:

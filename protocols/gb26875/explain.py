@@ -249,10 +249,11 @@ def _object_values(one: Object) -> dict[str, Any]:
     if isinstance(one, Raw):
         return {"raw": one.data.hex().upper()}
     out: dict[str, Any] = {}
-    for name, _ in one.fields:
+    for name, form in one.fields:
         value = getattr(one, name)
         key = _LABELS[name][0]
         if isinstance(value, bytes):
+            out |= {"len": len(value)} if form == "text" else {}
             value = text_of(value)
         out[key] = value
     if "major" in out:

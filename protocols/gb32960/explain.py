@@ -220,6 +220,7 @@ def _tell_body(
             add("key_hex", body.key.hex(), 3, len(body.key), "密钥", "key")
         case bodies.Sealed():
             add("data_hex", body.data.hex(), 0, len(body.data), "密文", "cipher text")
+            values["encrypted"] = True
             hints.append("数据已加密,无密钥不可读 / encrypted: not readable without the key")
         case bodies.Opaque() if body.data:
             add("data_hex", body.data.hex(), 0, len(body.data), "数据单元", "data")
