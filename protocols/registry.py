@@ -198,7 +198,8 @@ FAMILIES: dict[str, Family] = {
         ),
         _family(
             "gb28181", "视频监控联网", "video surveillance over SIP", "GB/T 28181-2016, 2022",
-            endpoints=("gb28181",),
+            endpoints=("gb28181",), connectors=("gb28181-server",),
+            simulated=("gb28181-client", "gb28181-client-udp"),
         ),
     )
 }  # fmt: skip

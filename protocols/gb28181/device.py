@@ -68,6 +68,8 @@ class Camera(Party):
         self.recording = False
         self.guarded = False
         self.registered = False
+        self.status = "OK"  # its own word in the keep-alive
+        self.keeps_alive = True
         self.clock_ms = 0  # what its own clock is ahead of the caller's
         self._server, self._peer = server, peer
         self._expires_s, self._keepalive_ms = expires_s, keepalive_s * 1000
@@ -248,7 +250,9 @@ class Camera(Party):
         if self._keepalive_at_ms is not None and now_ms >= self._keepalive_at_ms:
             self._keepalive_at_ms = now_ms + self._keepalive_ms
             self._sn += 1
-            self.tell(manscdp.body("Notify", "Keepalive", self._sn, self.id, Status="OK"), now_ms, _Kept())
+            if self.keeps_alive:
+                body = manscdp.body("Notify", "Keepalive", self._sn, self.id, Status=self.status)
+                self.tell(body, now_ms, _Kept())
         return out
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.gb28181 import digest, headers, manscdp, sdp
+from protocols.gb28181.events import Catalogue, Event, Garbled, Gone, Media, Refused, Registered, Said
 from protocols.gb28181.frame import SipMessage
 from protocols.gb28181.manscdp import Body, Channel
 from protocols.gb28181.party import Finished, Party, Peer, date_text
@@ -31,75 +32,6 @@ MOST_CHANNELS = 10_000
 _MOST_CATALOGUES = 256
 _MOST_DIALOGS = 1_024
 INVITE_MS = 15_000
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """``first``: it was not registered before (or from another host). ``version``: X-GB-Ver ("" before 2016)."""
-
-    device: str
-    peer: Peer
-    expires_s: int
-    agent: str
-    version: str
-    first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """``reason``: logoff, expired."""
-
-    device: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Somebody was not let in. ``reason``: stranger, password, replay, locked, unregistered, moved, algorithm."""
-
-    device: str
-    peer: Peer
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A body of a registered device: keep-alive, alarm, answer."""
-
-    device: str
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """``complete`` False: fewer channels came than announced."""
-
-    device: str
-    channels: tuple[Channel, ...]
-    total: int
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Garbled:
-    """A MESSAGE whose body could not be read; it was answered 400."""
-
-    device: str
-    error: RemoteProtocolError
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """A stream: ``answer`` the camera's SDP when it agreed, None with the ``reason`` why there is none (any more)."""
-
-    dialog: str
-    device: str
-    channel: str
-    answer: sdp.Sdp | None
-    reason: str = ""
-
-
-Event = Registered | Gone | Refused | Said | Catalogue | Garbled | Media | Finished
 
 
 class _Registration:
@@ -155,6 +87,7 @@ class Platform(Party):
         self._collecting: OrderedDict[tuple[str, str], _Collecting] = OrderedDict()
         self._dialogs: OrderedDict[str, _Dialog] = OrderedDict()
         self._sn = 0
+        self.utc_ahead_ms = 0  # for a caller whose now_ms is not UTC: what UTC is ahead of it
 
     def peer_of(self, device: str) -> Peer | None:
         """Where a registered device is, None if it is not registered."""
@@ -173,13 +106,17 @@ class Platform(Party):
         """Send a MESSAGE to a registered device; its SN. ``target``: the channel meant (DeviceID), else the device.
         ``body`` replaces the built one. Raises LocalProtocolError if the device is not registered."""
         peer = self._reach(device)
-        self._sn = self._sn % 99_999_999 + 1
-        told = body or manscdp.body(root, command, self._sn, target or device, **more)
+        told = body or manscdp.body(root, command, self.next_serial(), target or device, **more)
         uri = f"sip:{target or device}@{peer}"
         kind = (("Content-Type", manscdp.CONTENT_TYPE),)
         to = f"<sip:{target or device}@{self.realm}>"
         self._send("MESSAGE", uri, to, peer, now_ms, context, more=kind, body=manscdp.build(told))
         return told.serial
+
+    def next_serial(self) -> int:
+        """A fresh SN for a body of the caller's own."""
+        self._sn = self._sn % 99_999_999 + 1
+        return self._sn
 
     def query_catalogue(self, device: str, now_ms: int) -> None:
         serial = self.ask(device, "Query", "Catalog", now_ms)
@@ -304,12 +241,16 @@ class Platform(Party):
         asked_s = int(text) if text.isdecimal() and len(text) < 10 else 3_600
         contact = (("Contact", message.get("Contact")),) if message.get("Contact") else ()
         if asked_s == 0:
-            self._answer(message, peer, 200, (*contact, ("Expires", "0"), ("Date", date_text(now_ms))))
+            self._answer(
+                message, peer, 200, (*contact, ("Expires", "0"), ("Date", date_text(now_ms + self.utc_ahead_ms)))
+            )
             return [self._end(device, "logoff")] if device in self._registered else []
         expires_s = min(max(asked_s, LEAST_EXPIRES_S), MOST_EXPIRES_S)
         before = self._registered.get(device)
         self._registered[device] = _Registration(peer, now_ms + expires_s * 1000 + GRACE_MS)
-        self._answer(message, peer, 200, (*contact, ("Expires", str(expires_s)), ("Date", date_text(now_ms))))
+        self._answer(
+            message, peer, 200, (*contact, ("Expires", str(expires_s)), ("Date", date_text(now_ms + self.utc_ahead_ms)))
+        )
         first = before is None or before.peer.host != peer.host
         agent, version = message.get("User-Agent"), message.get("X-GB-Ver")
         return [Registered(device, peer, expires_s, agent, version, first)]

@@ -14,10 +14,11 @@ from protocols.core.errors import LocalProtocolError
 from protocols.gb28181 import manscdp, ptz, sdp
 from protocols.gb28181.device import Camera, LoggedIn, LoginFailed, Ordered, Streaming
 from protocols.gb28181.endpoint import SipEndpoint
+from protocols.gb28181.events import Catalogue, Garbled, Gone, Media, Refused, Registered, Said
 from protocols.gb28181.frame import SipMessage, build
 from protocols.gb28181.manscdp import Channel
 from protocols.gb28181.party import Finished, Party, Peer
-from protocols.gb28181.platform import Catalogue, Garbled, Gone, Media, Platform, Refused, Registered, Said
+from protocols.gb28181.platform import Platform
 
 SERVER, CAMERA, LENS = "34010000002000000001", "34010000001180000001", "34010000001310000001"
 START_MS = 1_772_409_600_000
