@@ -100,8 +100,16 @@ def _said(told: list[Told], packets: list[Packet]) -> dict[str, Any]:
     values = dict(good[0].values)
     if whole and whole[0] is not packets[0]:
         values |= {"fields": dict(whole[0].fields), "factors": {key: dict(v) for key, v in whole[0].factors.items()}}
-    firsts = [next((v for parts in one.factors.values() for v in parts.values()), None) for one in whole]
-    return {"frames": len(good), "messages": len(whole), **values, **({"values": firsts} if len(whole) > 1 else {})}
+    return {"frames": len(good), "messages": len(whole), **values, "values": [_first(one) for one in whole]}
+
+
+def _first(packet: Packet) -> str | None:
+    """The first measured value of a message."""
+    for parts in packet.factors.values():
+        for suffix, value in parts.items():
+            if suffix not in ("SampleTime", "Flag", "EFlag"):
+                return value
+    return None
 
 
 def _checksum_only(data: bytes) -> Explanation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from edge.clock import LoopClock
+from edge.clock import LoopClock, WallClock
 from edge.connectors.base import Command, Link, Outcome
 from edge.connectors.build import build
 from edge.connectors.config import check
 from edge.connectors.hydrology_config import Sl651Device, Sl651ServerConfig
+from edge.connectors.links import tcp_client
 from firmware_sim.rig.virtual_loop import run_virtual
 from protocols.core.endpoint import Role
 from protocols.core.errors import ConfigError, LinkDown, TransportError
@@ -303,6 +305,33 @@ def test_orders_that_cannot_be() -> None:
 async def _never_run() -> None:
     connector: Any = build(config(), LoopClock(START_MS), Door().accept)
     await connector.command(Command("1", "river-1", "read_now", {}))
+
+
+def test_over_real_tcp() -> None:
+    sink = RecordingSink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    async def main() -> list[End]:
+        settings = Sl651ServerConfig(id="hydro", listen=f"127.0.0.1:{port}", device=config().device)
+        async with serving(build(settings, WallClock()), sink):
+            link = None
+            async with asyncio.timeout(10):
+                while link is None:
+                    try:
+                        link = await tcp_client("127.0.0.1", port)()
+                    except LinkDown:
+                        await asyncio.sleep(0)  # not listening yet
+                peer = Peer(link)
+                await peer.push(report(ms=WallClock().now_ms()))
+                while not peer.heard:
+                    await asyncio.sleep(0.001)
+            await link.close()
+            return peer.ends
+
+    assert asyncio.run(main()) == [End.EOT]
+    assert sink.values("river-1", "level") == [12.34]
 
 
 # -- configuration
