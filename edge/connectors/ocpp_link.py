@@ -12,7 +12,7 @@ import binascii
 import hmac
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from protocols.ocpp.frame import MAX_BYTES, SUBPROTOCOLS, Version
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server, ServerConnection
     from websockets.http11 import Request, Response
+    from websockets.typing import Subprotocol
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,14 @@ def password_fits(header: str, identity: str, stored: str) -> bool:
     return bool(colon) and right_user and (plain or as_hex)
 
 
+def _chosen(socket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The newest version that both speak. With none in common the handshake is finished all the same, as the standard
+    wants, and the connection closed then."""
+    return next(
+        (one for one in offered if one == "ocpp2.0.1"), next((one for one in offered if one in SUBPROTOCOLS), None)
+    )
+
+
 class OcppListener:
     """Listens and hands over each station that got through the handshake."""
 
@@ -147,14 +156,13 @@ class OcppListener:
     async def open(self) -> None:
         """Raises LinkDown, LinkRefused, ConfigError."""
         from websockets.asyncio.server import serve
-        from websockets.typing import Subprotocol
 
         try:
             self._server = await serve(
                 self._serve,
                 self._host,
                 self._port,
-                subprotocols=[Subprotocol(name) for name in reversed(list(SUBPROTOCOLS))],  # the newest first
+                select_subprotocol=_chosen,
                 process_request=self._judge,
                 ssl=self._tls(),
                 compression=None,  # of little use on short texts, and 300 kB of memory a station

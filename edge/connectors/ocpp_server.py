@@ -143,13 +143,13 @@ class OcppServer(StationServer[Heard, ChargingStation]):
             first = understood.violations[0]
             if station.news.fresh("data.rejected", first.code, f"{call.action}.{first.path}", self.clock.now_ms()):
                 log.info("%s: %s: %s: %s", self.id, station.device, call.action, first.text)
+        self._report(connection, station, call, understood.report, sink)
         if call.action == "BootNotification":
             station.booted = True
             sink.count("boots", connector=self.id)
         elif not station.booted:
             station.booted = True  # asked once; many never do it
             self._trigger_boot(connection, station, sink)
-        self._report(connection, station, call, understood.report, sink)
 
     def _trigger_boot(self, connection: Connection, station: ChargingStation, sink: Sink) -> None:
         sink.count("boots_missing", connector=self.id)

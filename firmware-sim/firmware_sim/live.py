@@ -12,7 +12,7 @@ from firmware_sim.devices.world import World
 from firmware_sim.links.base import Link
 from firmware_sim.links.pace import LineTime, PacedLink
 from firmware_sim.links.pty import PtyLink
-from firmware_sim.links.tcp import TcpListener, tcp_dial
+from firmware_sim.links.tcp import TcpListener
 from firmware_sim.scene import Bus, Scene
 from protocols.core.errors import ConfigError, TransportError
 
@@ -119,8 +119,8 @@ class _TcpBox:
 class _Stations:
     def __init__(self, bus: Bus, connect: str, scene: Scene, world: World) -> None:
         self._bus, self._connect, self._scene = bus, connect, scene
-        self._dial = tcp_dial(connect, f"bus {bus.id}: connect")
         self._stations = stations(bus, scene, world)
+        self._dials = [station.dialler(connect, f"bus {bus.id}: connect") for station in self._stations]
 
     async def open(self) -> None:
         """Stations dial when they run; nobody has to listen yet."""
@@ -133,8 +133,8 @@ class _Stations:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for station in self._stations:
-                tasks.create_task(station.run(self._dial), name=station.id)
+            for station, dial in zip(self._stations, self._dials, strict=True):
+                tasks.create_task(station.run(dial), name=station.id)
 
     async def close(self) -> None:
         """The stations closed their links when they were cancelled."""

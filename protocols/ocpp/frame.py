@@ -21,7 +21,7 @@ from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 Version = Literal["1.6", "2.0.1"]
 VERSIONS: tuple[Version, ...] = ("1.6", "2.0.1")
 #: WebSocket sub-protocol of each version; the negotiated one decides the schema, never the payload.
-SUBPROTOCOLS: Mapping[str, Version] = {"ocpp1.6": "1.6", "ocpp2.0.1": "2.0.1"}
+SUBPROTOCOLS: dict[str, Version] = {"ocpp1.6": "1.6", "ocpp2.0.1": "2.0.1"}
 
 #: The largest messages are reports of variables and local lists; nothing a street's charger says comes near.
 MAX_BYTES = 262_144

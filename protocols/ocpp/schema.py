@@ -80,12 +80,21 @@ def _validator(action: str, version: Version, result: bool) -> Any:
     return validator_for(schema)(schema)
 
 
+def _exact(value: Any) -> Any:
+    """Floats as the decimals they were meant as: limits have one, and 21.4 is no multiple of 0.1 in binary."""
+    if isinstance(value, float):
+        return Decimal(str(value))
+    if isinstance(value, dict):
+        return {key: _exact(one) for key, one in value.items()}
+    return [_exact(one) for one in value] if isinstance(value, list) else value
+
+
 def check(action: str, payload: Any, version: Version, *, result: bool = False) -> list[Violation]:
     """What breaks the schema, worst first; [] for nothing. The action must be one of :func:`actions`."""
     if not isinstance(payload, dict):
         return [Violation(formation(version), "", "type", "the payload is no object")]
     found = []
-    for error in _validator(action, version, result).iter_errors(payload):
+    for error in _validator(action, version, result).iter_errors(_exact(payload)):
         path = ".".join(str(part) for part in error.absolute_path)
         code = code_for(error.validator, version)
         found.append(Violation(code, path, str(error.validator), error.message[:200], error.validator_value))

@@ -17,7 +17,7 @@ from zlib import crc32
 from firmware_sim.devices.world import Senses, World
 from firmware_sim.faults import Faults
 from firmware_sim.links.base import Dial, Link
-from firmware_sim.links.tcp import Backoff
+from firmware_sim.links.tcp import Backoff, tcp_dial
 from firmware_sim.scene import Device
 from protocols.core.errors import TransportError
 
@@ -108,6 +108,10 @@ class DialingStation(ABC):
 
     def sent(self, frame: bytes, now_ms: int, *, intact: bool) -> None:
         """A frame went out (``intact`` False: a fault hit it); for the ledger."""
+
+    def dialler(self, connect: str, key: str) -> Dial:
+        """How it calls the agent on a real network; plain TCP unless the protocol says otherwise."""
+        return tcp_dial(connect, key)
 
     # -- what it uses -------------------------------------------------------------------------------------------
     @property
