@@ -41,6 +41,7 @@ class Peer:
         self.link = link
         self.endpoint = Sl651Endpoint(Role.SLAVE)
         self.heard: list[Telegram] = []
+        self.news = asyncio.Event()
         self.on_question: Callable[[Telegram], Telegram | None] = lambda asked: None
         self._task = asyncio.create_task(self._listen())
 
@@ -50,6 +51,7 @@ class Peer:
                 for one in self.endpoint.feed(data, loop_ms()):
                     if isinstance(one, Telegram):
                         self.heard.append(one)
+                        self.news.set()
                         answer = self.on_question(one) if one.end is End.ENQ else None
                         if answer is not None:
                             await self.link.write(self.endpoint.send(answer, loop_ms()))
@@ -325,8 +327,7 @@ def test_over_real_tcp() -> None:
                         await asyncio.sleep(0)  # not listening yet
                 peer = Peer(link)
                 await peer.push(report(ms=WallClock().now_ms()))
-                while not peer.heard:
-                    await asyncio.sleep(0.001)
+                await peer.news.wait()
             await link.close()
             return peer.ends
 
