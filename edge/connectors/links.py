@@ -17,6 +17,7 @@ from typing import Any
 
 from edge.connectors.base import Link, LinkFactory
 from edge.connectors.config import TCP_PREFIX, split_address
+from edge.connectors.tcp_link import TcpLink
 from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout, TransportError
 
 log = logging.getLogger(__name__)
@@ -70,12 +71,12 @@ def tcp_client(host: str, port: int) -> LinkFactory:
     async def connect() -> Link:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(host, port)
+                _, link = await asyncio.get_running_loop().create_connection(TcpLink, host, port)
         except TimeoutError as exc:
             raise LinkTimeout(f"{host}:{port}: no connection within {CONNECT_TIMEOUT_S:g} s") from exc
         except OSError as exc:
             raise _down(f"{host}:{port}", exc) from exc
-        return StreamLink(reader, writer)
+        return link
 
     return connect
 
@@ -113,6 +114,19 @@ class SerialLink:
                 await self._ready(self._loop.add_reader, self._loop.remove_reader)
             except OSError as exc:
                 raise _down(self._path, exc) from exc
+
+    def take(self) -> bytes:
+        """What has come, without waiting; b"" if nothing has."""
+        self._check_open()
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError as exc:
+            raise _down(self._path, exc) from exc
+        if not data:
+            raise LinkDown(f"{self._path}: closed by the other end")
+        return data
 
     async def write(self, data: bytes) -> None:
         while data:

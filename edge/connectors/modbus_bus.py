@@ -10,12 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
 from edge.connectors.config import TCP_PREFIX, ModbusDevice, ModbusRtuConfig, ModbusTcpConfig
 from edge.connectors.line import Line
 from edge.connectors.polled_bus import NoAnswer, PolledBus, PolledUnit
 from protocols.core.endpoint import Role
+from protocols.core.model import Float64s
 from protocols.devices import CommandType, Point
 from protocols.modbus import points
 from protocols.modbus.endpoint import ModbusEndpoint
@@ -39,6 +42,7 @@ from protocols.modbus.messages import (
 )
 from protocols.modbus.orders import otherwise, request, target
 from protocols.modbus.plan import Block, Plan, block_of
+from protocols.modbus.reader import Reader
 
 _EXCEPTION_CODES = {
     ILLEGAL_FUNCTION: "illegal_function",
@@ -71,6 +75,14 @@ class ModbusUnit(PolledUnit):
         self.plan = Plan(self.type.points)
         self.targets = {command.name: target(command, self.type) for command in self.type.commands}
         self.told: set[str] = set()  # refused points that were reported
+        self._readers: dict[tuple[int, int, int], Reader] = {}
+
+    def reader(self, block: Block) -> Reader:
+        """Made once for each block: its index arrays cost more than reading with them."""
+        key = (block.function, block.address, block.count)
+        if (found := self._readers.get(key)) is None:
+            found = self._readers[key] = Reader(block)
+        return found
 
 
 class ModbusBus(PolledBus[ModbusUnit]):
@@ -98,7 +110,8 @@ class ModbusBus(PolledBus[ModbusUnit]):
         return ModbusEndpoint(Role.MASTER, framing=self._framing)
 
     async def poll(self, unit: ModbusUnit, line: Line, sink: Sink) -> None:
-        values: dict[str, float] = {}
+        names: tuple[str, ...] = ()
+        columns: list[Float64s] = []
         pending = list(unit.plan.blocks)
         while pending:
             block = pending.pop(0)
@@ -113,10 +126,11 @@ class ModbusBus(PolledBus[ModbusUnit]):
                 else:
                     self._tell_exception(unit, reply, block, sink)
                 continue
-            words = _words(reply)
-            for point in block.points:
-                values[point.name] = points.decode_one(words[block.words_of(point)], point)
-        self.emit(unit, values, sink)
+            reader = unit.reader(block)
+            names += reader.names
+            columns.append(reader.values(_words(reply)))
+        if columns:
+            self.emit_columns(unit, names, columns[0] if len(columns) == 1 else np.concatenate(columns), sink)
 
     async def read_point(self, unit: ModbusUnit, point: Point, line: Line, sink: Sink) -> float | None:
         block = block_of((point,))

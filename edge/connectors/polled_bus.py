@@ -21,7 +21,7 @@ from edge.connectors.health import LOST_AFTER, Health, reject
 from edge.connectors.line import Line, OnError, Timetable
 from protocols.core.endpoint import Endpoint
 from protocols.core.errors import LinkDown, LocalProtocolError, RemoteProtocolError, TransportError
-from protocols.core.model import Quality, Sweep
+from protocols.core.model import Float64s, Quality, Sweep
 from protocols.devices import CommandType, DeviceType, Point, load
 
 
@@ -119,12 +119,16 @@ class PolledBus(ABC, Generic[UnitT]):
 
     def emit(self, unit: UnitT, values: Mapping[str, float], sink: Sink) -> None:
         """Hand on what was read; NaN is "no value"."""
-        if not values:
-            return
+        if values:
+            self.emit_columns(
+                unit, tuple(values), np.fromiter(values.values(), dtype=np.float64, count=len(values)), sink
+            )
+
+    def emit_columns(self, unit: UnitT, names: tuple[str, ...], column: Float64s, sink: Sink) -> None:
+        """The same for values that are a column already."""
         now_ms = self._clock.now_ms()
-        column = np.fromiter(values.values(), dtype=np.float64, count=len(values))
         quality = np.where(np.isnan(column), np.uint8(Quality.MISSING), np.uint8(Quality.GOOD))
-        sink.sweep(Sweep(unit.id, now_ms, now_ms, tuple(values), column, quality))
+        sink.sweep(Sweep(unit.id, now_ms, now_ms, names, column, quality))
 
     # -- polling -------------------------------------------------------------------------------------------------
     async def run(self, sink: Sink) -> None:

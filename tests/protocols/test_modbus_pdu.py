@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pymodbus.pdu import DecodePDU
 
 from protocols.core.errors import ConfigError
-from protocols.devices import parse
+from protocols.devices import KIND_WIDTH, parse
 from protocols.modbus import points
 from protocols.modbus.messages import (
     ExceptionReply,
@@ -26,6 +26,8 @@ from protocols.modbus.messages import (
     decode_request,
     encode_pdu,
 )
+from protocols.modbus.plan import block_of
+from protocols.modbus.reader import Reader
 from protocols.modbus.slave import answer
 from tests.protocols.test_modbus import point
 
@@ -191,3 +193,33 @@ modbus = {{ address = 0, {binding} }}
 def test_bit_fields_that_cannot_be(binding: str) -> None:
     with pytest.raises(ConfigError, match="bit or mask"):
         parse(TYPE.format(binding=binding), type_id="a/b", where="a/b.toml")
+
+
+# -- a whole answer at once
+
+
+_orders = st.sampled_from(["ABCD", "CDAB", "BADC", "DCBA"])
+_kinds = st.sampled_from(["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bcd16", "bcd32"])
+_bindings = st.fixed_dictionaries(
+    {
+        "kind": _kinds,
+        "order": _orders,
+        "factor": st.sampled_from([1.0, 0.1, 0.001, -2.0]),
+        "decimals": st.integers(0, 3),
+    }
+)
+
+
+@given(st.lists(_bindings, min_size=1, max_size=12), st.binary(min_size=200, max_size=200), st.booleans())
+@quick
+def test_a_block_reads_as_its_points_do_one_by_one(bindings: list[Any], data: bytes, marked: bool) -> None:
+    made, at = [], 0
+    words = [int.from_bytes(data[n : n + 2], "big") for n in range(0, 200, 2)]
+    for n, given_binding in enumerate(bindings):
+        invalid = (0, words[at]) if marked else ()
+        made.append(point(address=at, name=f"p{n}", invalid=invalid, **given_binding))
+        at += KIND_WIDTH[given_binding["kind"]]
+    block = block_of(tuple(made))
+    found = Reader(block).values(words[: block.count])
+    singly = [points.decode_one(words[block.words_of(one)], one) for one in made]
+    assert found.tolist() == pytest.approx(singly, rel=1e-12, abs=1e-3, nan_ok=True)
