@@ -104,3 +104,73 @@ async def listen_udp(host: str, port: int, received: Received) -> asyncio.Datagr
     except OSError as exc:
         raise LinkDown(f"listen on {host}:{port}/udp: {exc.strerror or exc}") from exc
     return transport
+
+
+#: Senders a door keeps apart at a time; the one heard of longest ago makes room.
+MAX_SENDERS = 4_096
+
+
+class _SenderLink(DatagramLink):
+    """What one sender writes to a socket that many share."""
+
+    def __init__(self, peer: str, answer: Callable[[bytes], None], gone: Callable[[], None]) -> None:
+        super().__init__(peer)
+        self._answer = answer
+        self._gone = gone
+
+    async def write(self, data: bytes) -> None:
+        if self._closed:
+            raise LinkDown(f"{self.peer}: closed")
+        self._answer(data)
+
+    async def close(self) -> None:
+        self._gone()
+        self.lost(None)
+
+
+class DatagramDoor:
+    """A UDP port as if stations dialled in: each sender is a Link of its own, given once by :meth:`accept`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._links: dict[tuple[str, int], _SenderLink] = {}  # least recently heard first
+        self._new: deque[_SenderLink] = deque(maxlen=MAX_SENDERS)
+        self._changed = asyncio.Event()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def open(self) -> None:
+        """Raises LinkDown or LinkRefused."""
+        self._transport = await listen_udp(self._host, self._port, self._received)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        for link in list(self._links.values()):
+            link.lost(None)
+
+    async def accept(self) -> Link:
+        """The next sender not heard of before."""
+        while not self._new:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._new.popleft()
+
+    def _received(self, data: bytes, sender: tuple[str, int]) -> None:
+        link = self._links.pop(sender, None)
+        if link is None:
+            if len(self._links) >= MAX_SENDERS:
+                self._links.pop(next(iter(self._links))).lost(None)
+            link = _SenderLink(
+                f"{sender[0]}:{sender[1]}", lambda out: self._send(out, sender), lambda: self._forget(sender)
+            )
+            self._new.append(link)
+            self._changed.set()
+        self._links[sender] = link
+        link.received(data, sender)
+
+    def _send(self, data: bytes, sender: tuple[str, int]) -> None:
+        if self._transport is not None:
+            self._transport.sendto(data, sender)
+
+    def _forget(self, sender: tuple[str, int]) -> None:
+        self._links.pop(sender, None)

@@ -14,6 +14,8 @@ from zlib import crc32
 
 from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
+from edge.connectors.config import split_address
+from edge.connectors.datagrams import DatagramDoor
 from edge.connectors.gb26875_values import Strays, columns, tell, tell_stray
 from edge.connectors.gb_config import Gb26875Device, Gb26875ServerConfig
 from edge.connectors.health import Health
@@ -105,7 +107,17 @@ class Gb26875Server(StationServer[m.Packet, _Transmitter]):
 
     async def run(self, sink: Sink) -> None:
         self._sink = sink
-        await super().run(sink)
+        if self._config.transport == "tcp" or self._next_link is not None:
+            await super().run(sink)
+            return
+        door = DatagramDoor(*split_address(self._config.listen, "listen"))
+        await door.open()
+        self._next_link = door.accept
+        try:
+            await super().run(sink)
+        finally:
+            self._next_link = None
+            door.close()
 
     def new_endpoint(self) -> Gb26875Endpoint:
         # An order is never repeated behind the back of whoever gave it.

@@ -38,6 +38,7 @@ class Gb26875ServerConfig(
     id: DeviceId
     listen: str
     device: tuple[Gb26875Device, ...]
+    transport: Literal["tcp", "udp"] = "tcp"  # the standard leaves both to the maker
     silent_s: Seconds = 3_600.0
     set_clock: bool = False
     max_connections: Connections = 256

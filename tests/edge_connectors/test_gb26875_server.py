@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.clock import LoopClock, WallClock
 from edge.connectors.base import Command, Commandable, Link, Outcome
 from edge.connectors.build import build
+from edge.connectors.datagrams import udp_client
 from edge.connectors.gb_config import Gb26875Device, Gb26875ServerConfig
 from edge.connectors.links import tcp_client
 from firmware_sim.rig.virtual_loop import run_virtual
@@ -24,6 +27,7 @@ from protocols.gb26875 import objects as o
 from protocols.gb26875.endpoint import Gb26875Endpoint
 from protocols.gb26875.units import Unit, content, unit, unit_of
 from tests.edge_connectors.peers import START_MS, Door, loop_ms, serving
+from tests.protocols.samples_gb26875 import OBJECTS
 from tests.support.virtual import RecordingSink
 
 ADDRESS = "112233445566"
@@ -400,6 +404,35 @@ def test_denied_unanswered_unconnected_unknown() -> None:
     run_virtual(main(), START_MS)
 
 
+# -- whatever comes
+
+
+@given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=90), st.binary(min_size=6, max_size=6)), max_size=30))
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_nothing_a_transmitter_says_ends_the_connector(said: list[tuple[int, bytes, bytes]]) -> None:
+    async def body(tx: Transmitter, clock: LoopClock, connector: Any) -> None:
+        for number, (command, data, stamp) in enumerate(said):
+            await tx.link.write(m.encode(m.Packet(command, number, ADDRESS, m.NOBODY, data, stamp)))
+        serial = await tx.push(21, o.TransmitterState(1, m.stamp_at(START_MS)), serial=0xFFFF)
+        assert serial in tx.confirmed
+
+    play(body)
+
+
+@given(st.lists(st.one_of(*(st.lists(kind, min_size=1, max_size=3) for kind in OBJECTS.values())), max_size=12))
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_every_kind_of_object_with_any_values(units: list[list[o.Object]]) -> None:
+    kinds = {kind: number for number, kind in reversed(o.OBJECTS.items())}
+
+    async def body(tx: Transmitter, clock: LoopClock, connector: Any) -> None:
+        for objects in units:
+            await tx.push(kinds[type(objects[0])], *objects)
+        await asyncio.sleep(0.1)
+        assert len(tx.confirmed) == len(units)
+
+    play(body)
+
+
 # -- configuration and a real socket
 
 
@@ -446,6 +479,34 @@ def test_over_a_real_socket() -> None:
 
     asyncio.run(main())
     assert sink.values("smoke-1", "fire") == [1.0]
+
+
+def test_over_udp() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sink = RecordingSink()
+
+    async def main() -> None:
+        connector: Any = build(config(listen=f"127.0.0.1:{port}", transport="udp"), WallClock())
+        for _ in range(2):  # the supervisor may start it again on the same port
+            async with serving(connector, sink):
+                for text in ("一层走廊", "二层"):  # two ports, as behind a NAT that forgot the first
+                    link = await udp_client("127.0.0.1", port)()
+                    tx = Transmitter(link)
+                    async with asyncio.timeout(10):
+                        while not tx.confirmed:  # datagrams before the port is open are lost
+                            await tx.push(2, smoke(2, text=text), serial=1)
+                            with contextlib.suppress(TimeoutError):
+                                async with asyncio.timeout(0.2):
+                                    await tx.news.wait()
+                    assert set(tx.confirmed) == {1}
+                    await link.close()
+                assert (await connector.command(order("open_valve"))).code == "unknown_command"
+
+    asyncio.run(main())
+    assert set(sink.values("smoke-1", "fire")) == {1.0}
+    assert len([state for state in sink.states if state == ("tx-1", True)]) == 1
 
 
 def test_content_of_a_reply_is_what_was_asked() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.clock import LoopClock, WallClock
 from edge.connectors.base import Command, Link, Outcome
@@ -24,6 +26,7 @@ from protocols.gb32960 import messages as m
 from protocols.gb32960.endpoint import Gb32960Endpoint
 from protocols.jt808.gcj02 import to_gcj02
 from tests.edge_connectors.peers import START_MS, Door, loop_ms, serving
+from tests.protocols.samples_gb32960 import editions, items
 from tests.support.virtual import RecordingSink
 
 VIN, OTHER = "LFWADRJF011002346", "LZYTAGBW9J1004164"
@@ -362,6 +365,39 @@ def test_orders_refused_unanswered_and_unsayable() -> None:
     async def body(car: Car, clock: LoopClock, connector: Any) -> None:
         with pytest.raises(LinkDown):
             await connector.command(reset)
+
+    play(body)
+
+
+# -- whatever comes
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1, 2, 2, 2, 3, 4, 5, 7, 8, 9, 11, 128, 192]), st.binary(max_size=120), editions),
+        max_size=25,
+    )
+)
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_nothing_a_vehicle_says_ends_the_connector(said: list[tuple[int, bytes, Any]]) -> None:
+    async def body(car: Car, clock: LoopClock, connector: Any) -> None:
+        for command, data, edition in said:
+            await car.link.write(m.encode(m.Message(command, m.vin_bytes(VIN), data, m.IS_COMMAND, edition)))
+        await car.say(m.HEARTBEAT)
+        assert car.flags[-1] == (m.HEARTBEAT, m.OK)
+
+    play(body)
+
+
+@given(st.lists(items(), max_size=8), st.lists(items("2025"), max_size=8))
+@settings(max_examples=25, derandomize=True, deadline=None)
+def test_every_kind_of_item_with_any_values(old: list[list[i.Item]], new: list[list[i.Item]]) -> None:
+    async def body(car: Car, clock: LoopClock, connector: Any) -> None:
+        for number, found in enumerate(old):
+            await car.report(*found, at_ms=START_MS - 1000 * number)
+        for number, found in enumerate(new):
+            await car.report(*found, at_ms=START_MS - 1000 * number, edition="2025")
+        assert car.flags == [(m.REALTIME, m.OK)] * (len(old) + len(new))
 
     play(body)
 
