@@ -211,16 +211,17 @@ def _body_fields(
         case Report():
             fields += _report_fields(message, body, at, values, hints)
         case Settings():
+            fields += _station_fields(message.station, body, at, values)
             fields += _settings_fields(telegram.func, message, at, values)
         case Question():
             fields += _question_fields(message, at, values)
         case Version():
             text = message.text.decode("gbk", "replace")
             values["version"] = text
+            fields += _station_fields(message.station, body, at, values)
             fields.append(Field("version", text, at + 16, len(message.text), "软件版本", "version"))
         case Plain():
-            if message.station:
-                values["body_station"] = message.station
+            fields += _station_fields(message.station, body, at, values)
     if message.rest:
         rest_at = at + len(body) - len(message.rest)
         values["rest"] = message.rest.hex().upper()
@@ -229,15 +230,22 @@ def _body_fields(
     return fields
 
 
+def _station_fields(station: str, body: bytes, at: int, values: dict[str, Any]) -> list[Field]:
+    """What the body says the station is; in the usual place behind the time, or somewhere."""
+    if not station:
+        return []
+    values["body_station"] = station
+    usual = body[8:10] == b"\xf1\xf1"
+    return [Field("body_station", station, at + 8 if usual else None, 7 if usual else None, "测站地址", "station")]
+
+
 def _report_fields(report: Report, body: bytes, at: int, values: dict[str, Any], hints: list[str]) -> list[Field]:
-    fields: list[Field] = []
-    if report.station:
-        values["body_station"] = report.station
-        fields.append(Field("body_station", report.station, None, None, "测站地址", "station"))
+    fields = _station_fields(report.station, body, at, values)
     if report.kind:
         zh, en = STATION_TYPES.get(report.kind, ("自定义", "maker's own"))
         values["type"] = report.kind
-        fields.append(Field("type", report.kind, None, None, f"测站分类：{zh}", f"kind of station: {en}"))
+        at_kind = at + 15 if fields and fields[0].offset is not None else None
+        fields.append(Field("type", report.kind, at_kind, 1, f"测站分类：{zh}", f"kind of station: {en}"))
     observed = [iso(group.observed) for group in report.groups if group.observed]
     if observed:
         values["obs"] = observed
@@ -295,8 +303,6 @@ def _element_hints(one: Element, hints: list[str]) -> None:
 
 
 def _settings_fields(func: int, message: Settings, at: int, values: dict[str, Any]) -> list[Field]:
-    if message.station:
-        values["body_station"] = message.station
     values["params"] = [[one.id, one.raw.hex().upper()] for one in message.items]
     said = {one.id: text for one in message.items if (text := meaning(func, one))}
     if said:
