@@ -88,6 +88,7 @@ class V2xUdp:
         self._endpoint = V2xEndpoint(Role.MASTER, which=config.messages, wrapping=config.wrapping, area=config.area)
         self._units = [_Unit(device) for device in config.device]
         self._repeats = self._dropped = 0
+        self.port = 0  # where it listens, once it runs
 
     async def run(self, sink: Sink) -> None:
         transport = None if self._source is not None else await self._open()

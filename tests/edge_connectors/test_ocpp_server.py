@@ -639,4 +639,40 @@ def test_an_independent_station_charges_through_a_real_socket(tmp_path: Path) ->
     assert sink.states[0] == ("pile-1", True)
 
 
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+def test_a_simulated_station_over_a_real_socket(tmp_path: Path, version: str) -> None:
+    from edge.clock import WallClock
+    from firmware_sim.devices.world import World
+    from firmware_sim.live import live_bus
+    from firmware_sim.scene import parse_scene
+
+    (tmp_path / "passwords").write_text("CP001 0123456789abcdef\n")
+    sink = RecordingSink()
+
+    async def body() -> None:
+        async with listening(sink, tmp_path, passwords_file="passwords") as connector:
+            text = scene(version, options=', charge_s = 1000, idle_s = 1, password = "0123456789abcdef"')
+            text = text.replace("interval_s = 10", "interval_s = 1")
+            place = f'kind = "ocpp-station"\nconnect = "127.0.0.1:{connector.port}"'
+            found = parse_scene(text.replace('kind = "ocpp-station"', place), "test.toml")
+            clock = WallClock()
+            bus = live_bus(found.bus[0], found, World(clock, clock.now_ms(), MemoryLedger()))
+            await bus.open()
+            run = asyncio.create_task(bus.run())
+            try:
+                for _ in range(1_000):
+                    if len(sink.values("pile-1", "power")) >= 2:
+                        break
+                    await asyncio.sleep(0.02)
+            finally:
+                run.cancel()
+                await asyncio.gather(run, return_exceptions=True)
+                await bus.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+    assert set(sink.values("pile-1", "power")) == {7000.0}
+    assert sink.values("pile-1", "transaction")[0] == 1.0
+    assert not sink.reports
+
+
 assert START_MS == 1_772_409_600_000  # NOW above
