@@ -1,110 +1,23 @@
-"""The fire alarm connector: confirmed when durable, parts as devices, nobody's fire lost, clocks, orders, silence."""
+"""The fire alarm connector: confirmed when durable, parts as devices, nobody's fire lost, clocks, silence."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.clock import LoopClock, WallClock
-from edge.connectors.base import Command, Commandable, Link, Outcome
-from edge.connectors.build import build
-from edge.connectors.datagrams import udp_client
-from edge.connectors.gb_config import Gb26875Device, Gb26875ServerConfig
-from edge.connectors.links import tcp_client
-from firmware_sim.rig.virtual_loop import run_virtual
-from protocols.core.endpoint import Role
-from protocols.core.errors import ConfigError, LinkDown, TransportError
+from edge.clock import LoopClock
+from edge.connectors.gb_config import Gb26875Device
 from protocols.core.model import Quality
 from protocols.gb26875 import messages as m
 from protocols.gb26875 import objects as o
-from protocols.gb26875.endpoint import Gb26875Endpoint
-from protocols.gb26875.units import Unit, content, unit, unit_of
-from tests.edge_connectors.peers import START_MS, Door, loop_ms, serving
+from protocols.gb26875.units import Unit, unit
+from tests.edge_connectors.fire_peer import ADDRESS, Transmitter, config, play, smoke, told
+from tests.edge_connectors.peers import START_MS, loop_ms
 from tests.protocols.samples_gb26875 import OBJECTS
 from tests.support.virtual import RecordingSink
-
-ADDRESS = "112233445566"
-SMOKE = (1, 1, 42, 131082)
-
-
-def config(**options: Any) -> Gb26875ServerConfig:
-    orders = ("set_clock", "read_state", "duty_check", "initialise")
-    devices = (
-        Gb26875Device(id="tx-1", type="fire/transmission_device", transmitter=ADDRESS, allow=orders),
-        Gb26875Device(id="panel-1", type="fire/alarm_panel", transmitter=ADDRESS, part="1/1"),
-        Gb26875Device(id="smoke-1", type="fire/smoke_detector", transmitter=ADDRESS.lower(), part="1/1/131082"),
-        Gb26875Device(id="heat-1", type="fire/heat_detector", transmitter=ADDRESS, part="1/1/31:7"),
-    )
-    return Gb26875ServerConfig(**{"id": "fire", "listen": "127.0.0.1:5200", "device": devices, **options})
-
-
-class Transmitter:
-    """The device's end of one connection."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.endpoint = Gb26875Endpoint(Role.SLAVE)
-        self.heard: list[m.Packet] = []
-        self.news = asyncio.Event()
-        self.obey: Callable[[m.Packet], m.Packet | None] = lambda packet: None
-        self._task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        with contextlib.suppress(TransportError):
-            while data := await self.link.read():
-                for one in self.endpoint.feed(data, loop_ms()):
-                    if isinstance(one, m.Packet):
-                        self.heard.append(one)
-                        self.news.set()
-                        if one.wants_answer and (answer := self.obey(one)) is not None:
-                            await self.link.write(m.encode(answer))
-
-    async def push(self, kind: int, *objects: o.Object, stamp: bytes | None = None, serial: int | None = None) -> int:
-        number = self.endpoint.next_serial() if serial is None else serial
-        when = m.stamp_at(START_MS) if stamp is None else stamp
-        packet = m.Packet(m.SEND, number, ADDRESS, "000000000001", unit(kind, objects).data, when)
-        await self.link.write(self.endpoint.send(packet, loop_ms()))
-        await asyncio.sleep(0.01)
-        return number
-
-    @property
-    def confirmed(self) -> list[int]:
-        return [packet.serial for packet in self.heard if packet.command == m.CONFIRM]
-
-
-def smoke(state: int, *, text: str = "一层走廊", stamp: bytes | None = None, number: int = 131082) -> o.ComponentState:
-    when = m.stamp_at(START_MS) if stamp is None else stamp
-    return o.ComponentState(1, 1, 42, number, state, o.text_field(text), when)
-
-
-Body = Callable[[Transmitter, LoopClock, Any], Awaitable[None]]
-
-
-def play(
-    body: Body, *, settings: Gb26875ServerConfig | None = None, sink: RecordingSink | None = None
-) -> RecordingSink:
-    kept = sink or RecordingSink()
-
-    async def main() -> None:
-        door, clock = Door(), LoopClock(START_MS)
-        connector = build(settings or config(), clock, door.accept)
-        async with serving(connector, kept):
-            await body(Transmitter(door.dial()), clock, connector)
-
-    run_virtual(main(), START_MS)
-    return kept
-
-
-def told(sink: RecordingSink, kind: str) -> list[tuple[str, str, str]]:
-    return [(r.device, r.code, r.detail) for r in sink.reports if r.event_type == kind]
-
 
 # -- readings
 
@@ -334,76 +247,6 @@ def test_silence_after_three_usual_gaps() -> None:
     play(body, sink=sink)
 
 
-# -- orders
-
-
-def order(name: str, device: str = "tx-1", **arguments: float) -> Command:
-    return Command("1", device, name, arguments)
-
-
-def give(obey: Callable[[m.Packet], m.Packet | None], command: Command) -> tuple[Outcome, RecordingSink]:
-    outcomes: list[Outcome] = []
-
-    async def body(tx: Transmitter, clock: LoopClock, connector: Any) -> None:
-        assert isinstance(connector, Commandable)
-        tx.obey = obey
-        await tx.push(21, o.TransmitterState(1))
-        outcomes.append(await connector.command(command))
-
-    sink = play(body)
-    return outcomes[0], sink
-
-
-def obedient(packet: m.Packet, off_ms: int = 0) -> m.Packet:
-    asked = unit_of(packet)
-    assert asked is not None
-    if packet.command == m.CONTROL:
-        return m.answer(packet, m.CONFIRM)
-    reply = {
-        81: unit(21, [o.TransmitterState(1)]),
-        88: unit(28, [o.Clock(m.stamp_at(START_MS + loop_ms() + off_ms))]),
-        62: unit(2, [smoke(3)]),
-        61: unit(1, [o.SystemState(1, 1, 3, m.stamp_at(START_MS))]),
-    }[asked.type]
-    return m.answer(packet, m.REPLY, data=reply.data)
-
-
-def test_reading_a_state() -> None:
-    outcome, sink = give(obedient, order("read_state"))
-    assert outcome.state == "done" and outcome.read_back["running"] == 1.0
-    outcome, sink = give(obedient, order("read_state", "smoke-1"))
-    assert (outcome.state, outcome.read_back["fire"]) == ("done", 1.0)
-    assert sink.values("smoke-1", "fire") == [1.0]  # and it is the newest reading
-    outcome, sink = give(obedient, order("read_state", "panel-1"))
-    assert (outcome.state, outcome.read_back["fire"]) == ("done", 1.0)
-
-
-def test_the_clock_is_read_back() -> None:
-    assert give(obedient, order("set_clock"))[0].state == "done"
-    outcome, _ = give(lambda packet: obedient(packet, off_ms=60_000), order("set_clock"))
-    assert (outcome.state, outcome.code) == ("failed", "read_back")
-
-
-def test_duty_check_and_initialise() -> None:
-    assert give(obedient, order("duty_check", minutes=5))[0].state == "done"
-    assert give(obedient, order("initialise"))[0].state == "done"
-
-
-def test_denied_unanswered_unconnected_unknown() -> None:
-    assert give(lambda packet: m.answer(packet, m.DENY), order("read_state"))[0].code == "denied"
-    outcome, _ = give(lambda packet: None, order("initialise"))
-    assert (outcome.state, outcome.code) == ("unknown", "no_answer")
-    assert give(obedient, order("open_valve"))[0].code == "unknown_command"
-
-    async def main() -> None:
-        connector: Any = build(config(), LoopClock(START_MS), Door().accept)
-        async with serving(connector, RecordingSink()):
-            with pytest.raises(LinkDown):
-                await connector.command(order("read_state"))
-
-    run_virtual(main(), START_MS)
-
-
 # -- whatever comes
 
 
@@ -431,84 +274,3 @@ def test_every_kind_of_object_with_any_values(units: list[list[o.Object]]) -> No
         assert len(tx.confirmed) == len(units)
 
     play(body)
-
-
-# -- configuration and a real socket
-
-
-def test_configuration_is_checked() -> None:
-    own = Gb26875Device(id="tx", type="fire/transmission_device", transmitter=ADDRESS)
-
-    def part(text: str, transmitter: str = ADDRESS) -> Gb26875Device:
-        return Gb26875Device(id="s", type="fire/smoke_detector", transmitter=transmitter, part=text)
-
-    for devices, match in (
-        ((own, part("1/1/1/1")), "part"),
-        ((own, part("1/300/1")), "part"),
-        ((own, part("1/1/x")), "part"),
-        ((own, part("1/1/1", "000000000000")), "needs a device of its own"),
-        ((part("1/1/1"),), "needs a device of its own"),
-        (
-            (own, part("1/1/35579-1"), Gb26875Device(id="t", type="fire/pump", transmitter=ADDRESS, part="1/1/101115")),
-            "2 times",
-        ),
-    ):
-        with pytest.raises(ConfigError, match=match):
-            build(config(device=devices), WallClock())
-
-
-def test_over_a_real_socket() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    sink = RecordingSink()
-
-    async def main() -> None:
-        connector = build(config(listen=f"127.0.0.1:{port}"), WallClock())
-        async with serving(connector, sink):
-            async with asyncio.timeout(10):
-                while True:
-                    try:
-                        link = await tcp_client("127.0.0.1", port)()
-                        break
-                    except TransportError:
-                        await asyncio.sleep(0.05)
-                tx = Transmitter(link)
-                await tx.push(2, smoke(2))
-                await tx.news.wait()
-                assert tx.confirmed == [1]
-
-    asyncio.run(main())
-    assert sink.values("smoke-1", "fire") == [1.0]
-
-
-def test_over_udp() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    sink = RecordingSink()
-
-    async def main() -> None:
-        connector: Any = build(config(listen=f"127.0.0.1:{port}", transport="udp"), WallClock())
-        for _ in range(2):  # the supervisor may start it again on the same port
-            async with serving(connector, sink):
-                for text in ("一层走廊", "二层"):  # two ports, as behind a NAT that forgot the first
-                    link = await udp_client("127.0.0.1", port)()
-                    tx = Transmitter(link)
-                    async with asyncio.timeout(10):
-                        while not tx.confirmed:  # datagrams before the port is open are lost
-                            await tx.push(2, smoke(2, text=text), serial=1)
-                            with contextlib.suppress(TimeoutError):
-                                async with asyncio.timeout(0.2):
-                                    await tx.news.wait()
-                    assert set(tx.confirmed) == {1}
-                    await link.close()
-                assert (await connector.command(order("open_valve"))).code == "unknown_command"
-
-    asyncio.run(main())
-    assert set(sink.values("smoke-1", "fire")) == {1.0}
-    assert len([state for state in sink.states if state == ("tx-1", True)]) == 1
-
-
-def test_content_of_a_reply_is_what_was_asked() -> None:
-    """The peer of these tests speaks as the sheet says: objects read back as they were built."""
-    assert content(unit(2, [smoke(3)])).objects == (smoke(3),)

@@ -1,104 +1,25 @@
-"""The electric vehicle connector: answered when durable, stored reports, encrypted data, datums, clocks, orders."""
+"""The electric vehicle connector: answered when durable, stored reports, encrypted data, datums, clocks."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.clock import LoopClock, WallClock
-from edge.connectors.base import Command, Link, Outcome
-from edge.connectors.build import build
-from edge.connectors.gb_config import Gb32960Device, Gb32960ServerConfig
-from firmware_sim.rig.virtual_loop import run_virtual
-from protocols.core.endpoint import Role
-from protocols.core.errors import ConfigError, LinkDown, TransportError
+from edge.clock import LoopClock
 from protocols.core.model import Quality
 from protocols.gb32960 import bodies
 from protocols.gb32960 import items as i
 from protocols.gb32960 import messages as m
-from protocols.gb32960.endpoint import Gb32960Endpoint
 from protocols.jt808.gcj02 import to_gcj02
-from tests.edge_connectors.peers import START_MS, Door, loop_ms, serving
+from tests.edge_connectors.peers import START_MS
+from tests.edge_connectors.vehicle_peer import HEFEI, OTHER, VIN, Car, codes, config, play, position
 from tests.protocols.samples_gb32960 import editions, items
 from tests.support.virtual import RecordingSink
-
-VIN, OTHER = "LFWADRJF011002346", "LZYTAGBW9J1004164"
-HEFEI = (117.227219, 31.820567)
-
-
-def config(**options: Any) -> Gb32960ServerConfig:
-    devices = (
-        Gb32960Device(id="bus-1", type="vehicle/electric", vin=VIN, allow=("set_report_period", "reset_terminal")),
-        Gb32960Device(id="bus-2", type="vehicle/electric", vin=OTHER, datum="gcj02"),
-    )
-    return Gb32960ServerConfig(**{"id": "ev", "listen": "127.0.0.1:32960", "device": devices, **options})
-
-
-class Car:
-    """A vehicle's, or a platform's, end of one connection."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.endpoint = Gb32960Endpoint(Role.SLAVE)
-        self.heard: list[m.Message] = []
-        self.obey: Callable[[m.Message], m.Message | None] = lambda message: None
-        self._task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        with contextlib.suppress(TransportError):
-            while data := await self.link.read():
-                for one in self.endpoint.feed(data, loop_ms()):
-                    if isinstance(one, m.Message):
-                        self.heard.append(one)
-                        if one.is_command and (answer := self.obey(one)) is not None:
-                            await self.link.write(m.encode(answer))
-
-    async def say(self, command: int, data: bytes = b"", *, vin: str = VIN, **more: Any) -> None:
-        message = m.Message(command, m.vin_bytes(vin), data, **more)
-        await self.link.write(self.endpoint.send(message, loop_ms()))
-        await asyncio.sleep(0.01)
-
-    async def report(self, *items: i.Item, at_ms: int = START_MS, command: int = m.REALTIME, **more: Any) -> None:
-        await self.say(command, bodies.report_data(m.stamp_at(at_ms), items), **more)
-
-    @property
-    def flags(self) -> list[tuple[int, int]]:
-        """Command and answer flag of everything heard."""
-        return [(message.command, message.answer) for message in self.heard]
-
-
-Body = Callable[[Car, LoopClock, Any], Awaitable[None]]
-
-
-def play(
-    body: Body, *, settings: Gb32960ServerConfig | None = None, sink: RecordingSink | None = None
-) -> RecordingSink:
-    kept = sink or RecordingSink()
-
-    async def main() -> None:
-        door, clock = Door(), LoopClock(START_MS)
-        connector = build(settings or config(), clock, door.accept)
-        async with serving(connector, kept):
-            await body(Car(door.dial()), clock, connector)
-
-    run_virtual(main(), START_MS)
-    return kept
-
-
-def codes(sink: RecordingSink, kind: str) -> list[tuple[str, str]]:
-    return [(report.device, report.code) for report in sink.reports if report.event_type == kind]
-
-
-def position(lon: float, lat: float, **more: Any) -> i.Item:
-    return i.item(5, {"status": 0, "lon": lon, "lat": lat, **more}, "2025" if "datum" in more else "2016")
-
 
 # -- readings
 
@@ -315,60 +236,6 @@ def test_alarm_levels_are_told_when_they_begin() -> None:
     assert sink.values("bus-1", "alarm_word")[1] == 2 | 1 << 11
 
 
-# -- orders
-
-
-def give(obey: Callable[[m.Message], m.Message | None], command: Command, edition: Any = "2016") -> Outcome:
-    outcomes: list[Outcome] = []
-
-    async def body(car: Car, clock: LoopClock, connector: Any) -> None:
-        car.obey = obey
-        await car.say(m.LOGIN, bodies.login_data(m.stamp_at(START_MS), 1, "1"), edition=edition)
-        outcomes.append(await connector.command(command))
-
-    play(body)
-    return outcomes[0]
-
-
-def terminal(shows: int | None = None) -> Callable[[m.Message], m.Message | None]:
-    """Keeps parameter 02, or shows another one than it was given."""
-    kept = {2: 30}
-
-    def obey(message: m.Message) -> m.Message:
-        body = bodies.read(message)
-        if isinstance(body, bodies.Parameters):
-            kept.update({number: value for number, value in body.values if isinstance(value, int)})
-        if isinstance(body, bodies.Query):
-            data = bodies.set_data(body.stamp, 2, kept[2] if shows is None else shows, message.edition)
-            return m.Message(m.QUERY, message.raw_vin, data, m.OK, message.edition)
-        return m.reply(message)
-
-    return obey
-
-
-@pytest.mark.parametrize("edition", ["2016", "2025"])
-def test_a_parameter_is_set_and_read_back(edition: str) -> None:
-    outcome = give(terminal(), Command("1", "bus-1", "set_report_period", {"seconds": 10}), edition)
-    assert outcome.state == "done" and list(outcome.read_back.values()) == [10]
-    outcome = give(terminal(shows=30), Command("1", "bus-1", "set_report_period", {"seconds": 10}), edition)
-    assert (outcome.state, outcome.code) == ("failed", "read_back")
-
-
-def test_orders_refused_unanswered_and_unsayable() -> None:
-    reset = Command("1", "bus-1", "reset_terminal", {})
-    assert give(terminal(), reset).state == "done"
-    assert give(lambda message: m.reply(message, m.ERROR), reset).code == "denied"
-    assert give(lambda message: None, reset).state == "unknown"
-    assert give(terminal(), Command("1", "bus-1", "fly", {})).code == "unknown_command"
-    assert give(terminal(), Command("1", "bus-1", "set_report_period", {"seconds": 600}), "2025").code == "argument"
-
-    async def body(car: Car, clock: LoopClock, connector: Any) -> None:
-        with pytest.raises(LinkDown):
-            await connector.command(reset)
-
-    play(body)
-
-
 # -- whatever comes
 
 
@@ -400,14 +267,3 @@ def test_every_kind_of_item_with_any_values(old: list[list[i.Item]], new: list[l
         assert car.flags == [(m.REALTIME, m.OK)] * (len(old) + len(new))
 
     play(body)
-
-
-def test_configuration_is_checked() -> None:
-    twice = (
-        Gb32960Device(id="a", type="vehicle/electric", vin=VIN),
-        Gb32960Device(id="b", type="vehicle/electric", vin=VIN),
-    )
-    wrong = (Gb32960Device(id="a", type="env/noise_meter", vin=VIN),)
-    for devices, match in ((twice, "device.vin"), (wrong, "speaks modbus")):
-        with pytest.raises(ConfigError, match=match):
-            build(config(device=devices), WallClock())
