@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 _NOTICES = ("2012", "2022", "1013", "9015")
 #: How often holes in period data are looked at.
 GAP_CHECK_S = 30.0
+ASKED_AT_ONCE = 16
 #: Instruments of one station whose serial number is remembered.
 _MAX_SERIALS = 64
 
@@ -299,10 +300,14 @@ class Hj212Server(StationServer[Packet, _Station]):
     async def _fill_gaps(self, sink: Sink) -> None:
         while True:
             await asyncio.sleep(GAP_CHECK_S)
-            for station in self.stations.values():
-                if station.connection is not None:
-                    for hole in list(station.gaps.due(self.clock.now_ms())):
-                        await self._ask_for(station, hole, sink)
+            here = [station for station in self.stations.values() if station.connection is not None]
+            # After an outage of the district many have holes at once; one that does not answer holds up few others.
+            for at in range(0, len(here), ASKED_AT_ONCE):
+                await asyncio.gather(*(self._ask_all(station, sink) for station in here[at : at + ASKED_AT_ONCE]))
+
+    async def _ask_all(self, station: _Station, sink: Sink) -> None:
+        for hole in list(station.gaps.due(self.clock.now_ms())):
+            await self._ask_for(station, hole, sink)
 
     async def _ask_for(self, station: _Station, hole: Hole, sink: Sink) -> None:
         span = {"BeginTime": format_time(hole.begin_ms), "EndTime": format_time(hole.end_ms)}

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from edge.clock import LoopClock
+from edge.connectors.base import Command, Outcome
+from edge.connectors.build import build
 from edge.connectors.config import Hj212Device, Hj212ServerConfig
 from edge.connectors.durable import after_all
+from firmware_sim.rig.virtual_loop import run_virtual
 from protocols.hj212.messages import Packet, format_qn, format_time, upload
-from tests.edge_connectors.peers import START_MS, Door, StationPeer
+from tests.edge_connectors.peers import START_MS, Door, StationPeer, serving
 from tests.edge_connectors.test_hj212_server import play
 from tests.support.virtual import RecordingSink
 
@@ -137,3 +140,45 @@ def test_after_all() -> None:
     one()
     one()
     assert done == [1]
+
+
+# -- orders to instruments
+
+
+@pytest.mark.parametrize(("name", "sent"), [("sample_now", 1), ("clean", 1), ("read_clock", 4)])
+def test_what_makes_an_instrument_work_is_said_once(name: str, sent: int) -> None:
+    asked: list[Packet] = []
+    outcomes: list[Outcome] = []
+
+    async def body() -> None:
+        door, clock = Door(), LoopClock(START_MS)
+        connector: Any = build(config(), clock, door.accept)
+        async with serving(connector, RecordingSink()):
+            station = StationPeer(door.dial())
+            await station.push(data("2011", {"w01001": {"Rtd": "7.1"}}))
+            arguments = {} if name == "read_clock" else {"factor": "w21003"}
+            outcomes.append(await connector.command(Command("1", "water-1", name, arguments)))
+            asked.extend(packet for packet in station.heard if packet.cn != "9014")
+
+    run_virtual(body(), START_MS)
+    assert (outcomes[0].state, outcomes[0].code) == ("unknown", "no_answer")
+    assert len(asked) == sent
+    assert len({packet.qn for packet in asked}) == 1  # repeats are the same exchange
+    assert asked[0].fields == ({} if name == "read_clock" else {"PolId": "w21003"})
+
+
+def test_an_argument_that_cannot_be_said_is_refused() -> None:
+    async def body() -> Outcome:
+        door, clock = Door(), LoopClock(START_MS)
+        connector: Any = build(config(), clock, door.accept)
+        async with serving(connector, RecordingSink()):
+            station = StationPeer(door.dial())
+            await station.push(data("2011", {"w01001": {"Rtd": "7.1"}}))
+            outcome: Outcome = await connector.command(
+                Command("1", "water-1", "sample_now", {"factor": "w21003;CN=1072"})
+            )
+            assert [packet.cn for packet in station.heard] == ["9014"]  # nothing was sent
+        return outcome
+
+    outcome = run_virtual(body(), START_MS)
+    assert (outcome.state, outcome.code) == ("refused", "argument")

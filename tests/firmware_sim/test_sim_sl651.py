@@ -225,3 +225,21 @@ def test_a_scene_is_checked() -> None:
         play((SCENE % ("", "")).replace("0012345678", "123"), lambda rig: asyncio.sleep(0))
     with pytest.raises(ConfigError, match="lost_packet"):
         parse_scene(SCENE % ("", fault("split", at_s=0)), "river.toml")
+
+
+def test_a_station_of_mode_m1_sends_once_and_is_not_answered() -> None:
+    ledger = MemoryLedger()
+    server = msgspec.convert(SERVER, ConnectorConfig)
+    silent = msgspec.structs.replace(server.device[0], confirm="none")
+
+    async def body(rig: VirtualRig) -> RecordingSink:
+        sink = RecordingSink()
+        connector = build(msgspec.structs.replace(server, device=(silent,)), rig.clock, rig.link_factory("water"))
+        async with running([connector], sink):
+            await rig.until_s(1510)
+        return sink
+
+    sink = play(SCENE % ('options = { mode = "M1" }', ""), body, ledger=ledger)
+    assert len(labels(ledger, "sent")) == len(labels(ledger, "up")) == 5
+    assert labels(ledger, "ack") == []
+    assert len(sink.sweeps) == 5
