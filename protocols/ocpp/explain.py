@@ -51,7 +51,7 @@ def _frame(capture: Capture) -> Explanation:
         version = _version_given(capture) or "1.6"
         code = error.reason
         values: dict[str, Any] = {"ok": False}
-        if error.id is not None and code in ("not_json", "duplicate_key"):
+        if error.id is not None and code in ("not_json", "duplicate_key", "malformed_call", "size"):
             # The id can be read, so the station gets an answer.
             code = formation(version)
         if error.id is not None:

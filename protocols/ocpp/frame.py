@@ -105,7 +105,8 @@ _FRONT = re.compile(rb'^\s*\[\s*2\s*,\s*(?:"([^"\\\x00-\x1f]{1,64})"|(-?\d{1,18}
 
 
 def parse(data: bytes) -> Message:
-    """One frame. Raises FrameError (``not_json``, ``not_a_message_array``, ``size``, ``duplicate_key``)."""
+    """One frame. Raises FrameError (``not_json``, ``not_a_message_array``, ``malformed_call``, ``size``,
+    ``duplicate_key``). A call without payload has None, which breaks every schema."""
     if len(data) > MAX_BYTES:
         raise FrameError(f"{len(data)} bytes, at most {MAX_BYTES} are read", reason="size", id=_front_id(data))
     if _depth(data) > MAX_DEPTH:
@@ -137,9 +138,11 @@ def _message(found: Any) -> Message:
     if not _is_id(message_id):
         raise wrong(f"a message id that is a {_kind(message_id)}")
     if kind == 2:
-        if len(found) != 4 or not isinstance(found[2], str):
-            raise wrong("a call has an id, the name of an action and a payload")
-        return Call(message_id, found[2], found[3])
+        if len(found) > 4 or not isinstance(found[2], str):
+            # Its sender can be told: it is a call with an id.
+            text = "a call has an id, the name of an action and a payload"
+            raise FrameError(text, reason="malformed_call", id=message_id)
+        return Call(message_id, found[2], found[3] if len(found) == 4 else None)
     if kind == 3:
         if len(found) != 3:
             raise wrong("a result has an id and a payload")
@@ -201,7 +204,8 @@ def encode(message: Message) -> bytes:
     """The frame's bytes. Raises LocalProtocolError."""
     match message:
         case Call():
-            body: list[Any] = [2, message.id, message.action, message.payload]
+            more = [] if message.payload is None else [message.payload]
+            body: list[Any] = [2, message.id, message.action, *more]
         case CallResult():
             body = [3, message.id, message.payload]
         case CallError():

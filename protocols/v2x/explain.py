@@ -24,6 +24,8 @@ NAME = "v2x"
 MAX_FIELDS = 4_000
 #: Bare bodies tried when nobody says what the bytes are, in order of how often they are seen.
 _BODIES = ("RoadsideSafetyMessage", "SPAT", "BasicSafetyMessage", "RoadSideInformation", "MapData")
+#: What a message in JSON has at its top.
+_JSON_KEYS = frozenset({"participants", "intersections", "rtes", "rtss", "refPos", "msgCnt", "nodes"})
 _CHINA = (73.0, 3.0, 136.0, 54.0)
 _SCALARS = {"SteeringWheelAngle": scale.ANGLE, "Speed": scale.SPEED, "Heading": scale.HEADING}
 _PART_TWO = {0: "VehicleSafetyExtensions", 2: "SupplementalVehicleExtensions"}
@@ -57,8 +59,8 @@ def explain(capture: Capture) -> Explanation:
     """Tell what is in the capture; never raises for what is in it."""
     data = capture.data
     try:
-        if capture.topic or data[:1] in (b"{", b"["):
-            return _json(capture)
+        if (told := _json(capture)) is not None:
+            return told
         if not data:
             return refused(NAME, "empty", "nothing to read", capture=capture)
         schema = str(capture.extra.get("schema", ""))
@@ -346,12 +348,18 @@ def _hints(data: bytes, reason: str) -> tuple[str, ...]:
 # -- JSON of OpenV2X
 
 
-def _json(capture: Capture) -> Explanation:
-    """Units that hand on JSON (topics ``V2X/RSU/{id}/RSM/UP`` ...): shown as it is; the integers are wire units."""
+def _json(capture: Capture) -> Explanation | None:
+    """Units that hand on JSON (topics ``V2X/RSU/{id}/RSM/UP`` ...): shown as it is; the integers are wire units. None
+    for what is no such thing."""
+    if capture.data[:1] not in (b"{", b"["):
+        return None
     try:
         value = json.loads(capture.data)
-    except (ValueError, RecursionError) as error:
-        return refused(NAME, "not_json", f"not JSON: {error}", capture=capture)
+    except (ValueError, RecursionError):
+        return None
+    keys = set(value) if isinstance(value, dict) else set()
+    if not capture.topic.startswith("V2X/") and not keys & _JSON_KEYS:
+        return None
     parts = capture.topic.split("/")
     title = f"OpenV2X {parts[-2]}" if len(parts) > 2 else "OpenV2X JSON"
     fields = tuple(_fields(value, "csae53"))

@@ -91,7 +91,8 @@ def test_the_answer_is_the_vectors(row: Vector) -> None:
         ('[2,"1"]', "not_a_message_array"),
         ('[2,null,"Heartbeat",{}]', "not_a_message_array"),
         ('[true,"1","Heartbeat",{}]', "not_a_message_array"),
-        ('[2,"1",{},{}]', "not_a_message_array"),
+        ('[2,"1",{},{}]', "malformed_call"),
+        ('[2,"1","Heartbeat",{},{}]', "malformed_call"),
         ('[2,"1","Authorize",{"idTag":"a","idTag":"b"}]', "duplicate_key"),
         ('[2,"1","MeterValues",{"value":NaN}]', "not_json"),
         ("[" * 100_000, "not_json"),
@@ -113,6 +114,15 @@ def test_a_broken_call_is_answered_if_its_id_can_be_read() -> None:
     server.feed(b'[3,"abc2",{', 0)
     server.feed(b"\x01", 0)
     assert server.take_output() == b""  # results and noise are never answered
+
+
+@pytest.mark.parametrize("text", ['[2,"x","Heartbeat"]', '[2,"x","Heartbeat",null]', '[2,"x","Heartbeat",[]]'])
+def test_a_call_without_a_payload_is_answered(text: str) -> None:
+    assert explain(Capture(text.encode())).error == "FormationViolation"
+    server = OcppEndpoint(Role.MASTER)
+    (heard,) = server.feed(text.encode(), 0)
+    assert isinstance(heard, Call)
+    assert understand(heard, "1.6").report is None
 
 
 def test_a_limit_keeps_its_one_decimal() -> None:

@@ -328,6 +328,14 @@ def test_radio_headers_come_off(header: bytes) -> None:
     assert frame.payload_of_radio(body) == (0, body)
 
 
+def test_json_of_a_unit_is_shown_and_other_json_is_not_taken() -> None:
+    told = explain(Capture(b'{"msgCnt": 1, "participants": [{"speed": 100}]}', topic="V2X/RSU/R1/RSM/UP"))
+    assert told.ok and told.frames[0].title == "OpenV2X RSM"
+    assert [one.value for one in told.frames[0].fields if one.name == "participants[0].speed"] == ["2 m/s"]
+    assert not explain(Capture(b'{"deviceInfo": {}}')).ok
+    assert not explain(Capture(b'[2,"1","Heartbeat",{}]')).ok
+
+
 # -- hostile input
 
 
