@@ -31,6 +31,8 @@ RESULT_S = 30.0
 MAX_DATA = 4_096
 #: What a setting is read back with: request, parameter.
 READ_BACK = {"1062": ("1061", "RtdInterval"), "1064": ("1063", "MinInterval"), "1012": ("1011", "SystemTime")}
+#: Serial numbers and site information: told to whoever asked, not kept as readings.
+ABOUT_ITSELF = frozenset({"3019", "3020"})
 #: A clock that was set may differ by so much when it is read.
 CLOCK_SLACK_MS = 5_000
 
@@ -125,10 +127,17 @@ def finished(exchange: Exchange) -> Outcome:
 
 
 def told(exchange: Exchange) -> dict[str, float | str]:
-    """Plain parameters of the station's data; of period data how many packets came."""
+    """Parameters of the station's data, what it says of instruments; of measured data how many packets came."""
     shown: dict[str, float | str] = {}
     for packet in exchange.data:
-        if packet.factors:
+        if packet.cn in ABOUT_ITSELF:
+            shown |= {
+                f"{code}-{name}": value.strip("/")[:200]
+                for code, parts in packet.factors.items()
+                for name, value in parts.items()
+                if len(shown) < 32
+            }
+        elif packet.factors:
             shown["packets"] = float(shown.get("packets", 0.0)) + 1.0
         else:
             shown |= {key: value for key, value in packet.fields.items() if len(shown) < 32}

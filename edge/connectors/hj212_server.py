@@ -20,6 +20,7 @@ from edge.connectors.config import Hj212Device, Hj212ServerConfig
 from edge.connectors.durable import after_all
 from edge.connectors.gaps import Gaps, Hole
 from edge.connectors.hj212_orders import (
+    ABOUT_ITSELF,
     ANSWER_S,
     READ_BACK,
     REPEATS,
@@ -138,7 +139,7 @@ class Hj212Server(StationServer[Packet, _Station]):
         exchange = station.exchange_of(message)
         if exchange is not None:
             exchange.take(message)
-            if message.cn in ANSWERS or not message.factors:
+            if message.cn in ANSWERS or message.cn in ABOUT_ITSELF or not message.factors:
                 return
         if self._config.set_clock and station.clock_sent_ms is None:
             self._send_clock(connection, station, message, sink, now_ms)

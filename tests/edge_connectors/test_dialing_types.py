@@ -13,7 +13,7 @@ from protocols.hj212.names import COMMANDS, FACTORS, SUFFIXES
 from protocols.sl651.elements import ELEMENTS, STATUS_BITS, element, series_width
 
 STATIONS = [kind for kind in all_types() if kind.protocol in ("sl651", "hj212")]
-SAMPLE = {"begin": "2026-03-02T00:00", "end": "2026-03-02T08:00", "factor": "w01018"}
+SAMPLE = {"begin": "2026-03-02T00:00", "end": "2026-03-02T08:00", "factor": "w01018", "info": "i12001"}
 
 
 def pairs(protocol: str, what: str) -> list[object]:

@@ -109,6 +109,23 @@ def test_a_missing_result_is_made_up_for_by_the_read_back() -> None:
     assert outcome.read_back  # what it said is shown all the same
 
 
+def test_an_instrument_says_its_serial_number() -> None:
+    ledger = MemoryLedger()
+
+    async def body(rig: VirtualRig) -> Outcome:
+        server = SERVER | {"device": [{"id": "dust-1", "type": "env/water_quality_station", "mn": MN}]}
+        connector: Any = build(msgspec.convert(server, ConnectorConfig), rig.clock, rig.link_factory("air"))
+        async with running([connector], RecordingSink()):
+            await rig.until_s(30)
+            outcome: Outcome = await connector.command(Command("a", "dust-1", "read_serial", {"factor": "w21003"}))
+        return outcome
+
+    scene = (SCENE % "").replace("env/air_station", "env/water_quality_station")
+    scene = scene[: scene.index("[device.signals]")] + "signals = { ph = { base = 7.1 } }\n"
+    outcome = play(scene, body, ledger=ledger)
+    assert (outcome.state, outcome.read_back["w21003-SN"]) == ("done", "dust-1-0001")
+
+
 def test_no_answer_is_unknown() -> None:
     outcome, _ = ordered("read_clock", faults=fault("silence", at_s=20, for_s=300))
     assert (outcome.state, outcome.code) == ("unknown", "no_answer")
