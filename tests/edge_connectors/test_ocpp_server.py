@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from edge.connectors.base import Command, Link
+from edge.connectors.config import check
 from edge.connectors.ocpp_link import OcppLink, identity_of, password_fits
 from edge.connectors.ocpp_server import OcppServer
 from edge.connectors.road_config import OcppDevice, OcppServerConfig
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.links.lines import LineLink
 from firmware_sim.rig.virtual_rig import VirtualRig
+from protocols.core.errors import ConfigError
 from protocols.core.model import Quality
 from protocols.ocpp.frame import Version
 from tests.edge_connectors.peers import START_MS
@@ -637,6 +639,20 @@ def test_an_independent_station_charges_through_a_real_socket(tmp_path: Path) ->
     assert sink.values("pile-1", "transaction") == [1.0, 0.0]
     assert sink.values("pile-1", "session_energy")[-1] == 1500.0
     assert sink.states[0] == ("pile-1", True)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tls_cert_file": "a"}, "belong together"),
+        ({"client_ca_file": "a"}, "needs tls_cert_file"),
+        ({"heartbeat_s": 900}, "longer than heartbeat_s"),
+    ],
+)
+def test_what_a_site_may_get_wrong(more: dict[str, Any], said: str) -> None:
+    device = OcppDevice(id="pile-1", type="charger/ac_7kw", identity="CP001")
+    with pytest.raises(ConfigError, match=said):
+        check(OcppServerConfig(id="chargers", listen="127.0.0.1:1", device=(device,), **more))
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])

@@ -8,7 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from edge.clock import WallClock
+from edge.connectors.config import check
 from edge.connectors.road_config import V2xDevice, V2xUdpConfig
 from edge.connectors.v2x_udp import MAX_WAITING, Datagram, V2xUdp
 from edge.connectors.v2x_values import MAX_USERS, Window
@@ -18,6 +21,7 @@ from firmware_sim.ledger import MemoryLedger
 from firmware_sim.live import live_bus
 from firmware_sim.rig.virtual_rig import VirtualRig
 from firmware_sim.scene import parse_scene
+from protocols.core.errors import ConfigError
 from protocols.core.model import Quality
 from protocols.v2x.build import frame_of
 from protocols.v2x.frame import wrap
@@ -274,3 +278,19 @@ def test_a_flood_drops_the_oldest_and_says_how_many() -> None:
     asyncio.run(body())
     assert sink.counts["datagrams_dropped"] == 500
     assert sink.counts["datagrams"] == MAX_WAITING + 1
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "said"),
+    [
+        ({}, {}, "either sender or name"),
+        ({"sender": "10.0.0.1", "name": "x"}, {"wrapping": "vendor"}, "either sender or name"),
+        ({"name": "x"}, {}, "wrapper only"),
+        ({"sender": "crossing-1"}, {}, "no IP address"),
+        ({"sender": "10.0.0.1"}, {"area": (117.0, 32.0, 116.0, 31.0)}, "west, south, east, north"),
+    ],
+)
+def test_what_a_site_may_get_wrong(device: dict[str, Any], more: dict[str, Any], said: str) -> None:
+    made = V2xDevice(id="rsu-1", type="roadside/rsu", **device)
+    with pytest.raises(ConfigError, match=said):
+        check(V2xUdpConfig(id="v2x", listen="127.0.0.1:1", device=(made,), **more))
