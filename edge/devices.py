@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 
 from edge.config import EdgeConfig
 from edge.report import Mode, ReportPolicy
@@ -63,6 +64,9 @@ class Devices:
 
 
 def _point(kind: DeviceType | None, name: str) -> Point | None:
-    if kind is None:
-        return None
-    return next((point for point in kind.points if point.name == name), None)
+    return None if kind is None else _points(kind.id).get(name)
+
+
+@cache
+def _points(type_id: str) -> Mapping[str, Point]:
+    return {point.name: point for point in load(type_id).points}

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from zlib import crc32
 
 from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
@@ -33,7 +32,7 @@ from protocols.jt808.endpoint import Jt808Endpoint
 from protocols.jt808.fields import time_bcd
 from protocols.jt808.frame import Version
 from protocols.jt808.messages import ANSWERS, Message, answer, reply
-from protocols.jt808.position import Position, encode
+from protocols.jt808.position import Position
 
 #: What a terminal may say before it has authenticated.
 _BEFORE = frozenset({0x0100, 0x0102})
@@ -221,7 +220,7 @@ class Jt808Server(StationServer[Message, _Terminal]):
         blind: bool,
     ) -> Sweep:  # fmt: skip
         time_ms = position.time_ms
-        digest = crc32(encode(position))
+        digest = position.digest
         # The same second may hold two different positions (an alarm between two periods), so the name has the digest.
         # Without a time the serial stands for it: a parked vehicle says the same for hours.
         moment = position.time.hex() if time_ms is not None else f"#{message.ack_serial}"

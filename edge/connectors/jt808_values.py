@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from protocols.core.errors import ConfigError
 from protocols.core.model import Float64s, Quality, UInt8s
-from protocols.devices import DeviceType, Point
-from protocols.devices.values import reading
+from protocols.devices import DeviceType
 from protocols.jt808 import extras
 from protocols.jt808.gcj02 import to_wgs84
 from protocols.jt808.position import ALARM_BITS, STATUS_BITS, Position
@@ -33,7 +31,7 @@ def getter(key: str) -> _Get:
     """What a key stands for: ``lat``, ``lon``, ``speed`` ...; ``status.acc``, ``alarm.sos``: one bit;
     ``extra.mileage``: a number among the extra items. Raises ConfigError for anything else."""
     if key in ("lat", "lon"):
-        return lambda p: math.nan  # filled in by Reading.of: both together, and only with a fix
+        return _nothing  # filled in by Columns.of: both together, and only with a fix
     if key in _PLAIN:
         return _PLAIN[key]
     kind, _, name = key.partition(".")
@@ -41,9 +39,13 @@ def getter(key: str) -> _Get:
     if name in bits:
         return _bit(kind, bits[name])
     if kind == "extra" and name.isidentifier():
-        return lambda p: extras.number(p.extras, name)
+        return _nothing  # filled in by Columns.of
     known = ", ".join(("lat", "lon", *_PLAIN, "status.<bit>", "alarm.<bit>", "extra.<name>"))
     raise ConfigError(f"jt808 key {key!r} is none of {known}")
+
+
+def _nothing(position: Position) -> float:
+    return math.nan
 
 
 def _bit(kind: str, bit: int) -> _Get:
@@ -52,39 +54,40 @@ def _bit(kind: str, bit: int) -> _Get:
     return lambda p: float(p.alarm >> bit & 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    point: Point
-    key: str
-    get: _Get
-
-
 class Columns:
     """How positions of one device type become columns. ``shifted``: its terminals send GCJ-02."""
 
     def __init__(self, kind: DeviceType, *, shifted: bool) -> None:
         self._shifted = shifted
-        self._columns = [
-            _Column(point, point.value.key, getter(point.value.key)) for point in kind.points if point.value is not None
-        ]
-        self.points = tuple(column.point.name for column in self._columns)
-        #: Most points are the number itself: those skip the binding's arithmetic.
-        self._direct = [
-            point.value is not None and (point.value.factor, point.value.offset, point.value.invalid) == (1.0, 0.0, ())
-            for point in (column.point for column in self._columns)
-        ]
+        bound = [(point, point.value) for point in kind.points if point.value is not None]
+        self.points = tuple(point.name for point, _ in bound)
+        self._places = [(at, value.key) for at, (_, value) in enumerate(bound) if value.key in ("lat", "lon")]
+        #: Extra items by name; read once a position, not once a point.
+        self._extras = [(at, value.key[6:]) for at, (_, value) in enumerate(bound) if value.key.startswith("extra.")]
+        self._getters = [getter(value.key) for _, value in bound]
+        self._factors = np.array([value.factor for _, value in bound])
+        self._offsets = np.array([value.offset for _, value in bound])
+        self._steps = np.array([10.0**point.decimals for point, _ in bound])
+        self._invalid = [(at, value.invalid) for at, (_, value) in enumerate(bound) if value.invalid]
 
     def of(self, position: Position) -> tuple[Float64s, UInt8s]:
-        """Values and quality of every point; a number that is not there is MISSING."""
-        lon = lat = math.nan
+        """Values and quality of every point, at its resolution; a number that is not there is MISSING."""
+        raw = [get(position) for get in self._getters]
         if position.positioned:
             lon, lat = position.lon, position.lat
             if self._shifted:
                 lon, lat = to_wgs84(lon, lat)
-        values = np.empty(len(self._columns))
-        for at, (column, direct) in enumerate(zip(self._columns, self._direct, strict=True)):
-            raw = lat if column.key == "lat" else lon if column.key == "lon" else column.get(position)
-            value = raw if direct else reading(column.point, None if math.isnan(raw) else raw)[0]
-            values[at] = round(value, column.point.decimals) if not math.isnan(value) else math.nan
+            for at, key in self._places:
+                raw[at] = lat if key == "lat" else lon
+        if self._extras:
+            said = extras.vendor(position.extras)
+            for at, name in self._extras:
+                found = said.get(name)
+                if isinstance(found, int | float):
+                    raw[at] = float(found)
+        for at, numbers in self._invalid:
+            if raw[at] in numbers:
+                raw[at] = math.nan
+        values = np.rint((np.array(raw) * self._factors + self._offsets) * self._steps) / self._steps
         quality = np.where(np.isnan(values), np.uint8(Quality.MISSING), np.uint8(Quality.GOOD))
         return values, quality

@@ -6,7 +6,6 @@ those of the published vectors; raw numbers keep the unit of the wire where the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -177,12 +176,3 @@ def vendor(extras: tuple[tuple[int, bytes], ...]) -> Said:
     for item, value in extras:
         said = meaning(item, value) | said
     return said
-
-
-def number(extras: tuple[tuple[int, bytes], ...], name: str) -> float:
-    """One number among the items; NaN where no item says it."""
-    for item, value in extras:
-        known = MEANINGS.get(item)
-        if known is not None and (said := known.read(value).get(name)) is not None and not isinstance(said, list):
-            return float(said)
-    return math.nan

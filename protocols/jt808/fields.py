@@ -9,13 +9,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 
 #: All times of JT/T 808 are UTC+8 (JT/T 808-2019, table 23); only 8004 is UTC by the text.
 CHINA = timezone(timedelta(hours=8))
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 _U16, _U32, _U64 = struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
 
@@ -230,12 +231,14 @@ def time_ms(bcd: bytes) -> int | None:
     digits = bcd.hex()
     if not digits.isdigit():
         return None
-    year, month, day = 2000 + int(digits[0:2]), int(digits[2:4]), int(digits[4:6])
+    hours, minutes, seconds = int(digits[6:8]), int(digits[8:10]), int(digits[10:12])
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
     try:
-        moment = datetime(year, month, day, int(digits[6:8]), int(digits[8:10]), int(digits[10:12]), tzinfo=CHINA)
+        day = date(2000 + int(digits[0:2]), int(digits[2:4]), int(digits[4:6])).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    return int(moment.timestamp()) * 1000
+    return (((day * 24 + hours - 8) * 60 + minutes) * 60 + seconds) * 1000
 
 
 def time_text(bcd: bytes) -> str | None:

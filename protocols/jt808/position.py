@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from zlib import crc32
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.jt808.extras import MEANINGS, meaning
@@ -86,6 +87,18 @@ class Position:
     def time_ms(self) -> int | None:
         """UTC; None where the terminal's clock is not set."""
         return time_ms(self.time)
+
+    @property
+    def digest(self) -> int:
+        """CRC-32 of all it says: the same for a repeat, also after a restart."""
+        fixed = _FIXED.pack(
+            self.alarm, self.status, self.lat_raw, self.lon_raw, self.altitude_m, self.speed_raw, self.direction,
+            self.time,
+        )  # fmt: skip
+        value = crc32(fixed)
+        for item, data in self.extras:
+            value = crc32(data, value ^ item)
+        return crc32(self.tail, value)
 
     def alarms(self) -> list[str]:
         return [name for name, bit in ALARM_BITS.items() if self.alarm >> bit & 1]
