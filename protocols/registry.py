@@ -197,6 +197,10 @@ FAMILIES: dict[str, Family] = {
             connectors=("v2x-udp",), simulated=("v2x-rsu",), library="asn1tools (UPER)",
         ),
         _family(
+            "onvif", "网络摄像机（ONVIF）", "network cameras by ONVIF", "ONVIF Profile S, T", explain="",
+            connectors=("onvif",), simulated=("onvif",), library="onvif-zeep-async (SOAP)",
+        ),
+        _family(
             "gb28181", "视频监控联网", "video surveillance over SIP", "GB/T 28181-2016, 2022",
             endpoints=("gb28181",), connectors=("gb28181-server",),
             simulated=("gb28181-client", "gb28181-client-udp"),

@@ -56,6 +56,8 @@ STATIONS: dict[str, str] = {
 }
 #: A kind with sockets of its own: ``module:class``, a LiveBus made from (bus, scene, world).
 SERVICES: dict[str, str] = {
+    "onvif": "firmware_sim.devices.onvif_camera:OnvifBus",
+    "bacnet-device": "firmware_sim.devices.bacnet_device:BacnetBus",
     "gb28181-client-udp": "firmware_sim.devices.gb28181_camera:UdpCameras",
     "opcua-server": "firmware_sim.devices.opcua_server:OpcuaBus",
     "v2x-rsu": "firmware_sim.devices.rsu:RsuBus",
