@@ -41,12 +41,14 @@ class MqttPipe(Protocol):
 MqttDial = Callable[[str, Sequence[str], Published | None], Awaitable[MqttPipe]]
 
 
-def mqtt_dial(address: str, key: str) -> MqttDial:
+def mqtt_dial(address: str, key: str, *, username: str = "", password: str = "") -> MqttDial:
     """Dials a broker at ``host:port``. Raises ConfigError naming ``key``."""
     host, port = host_port(address, key)
 
     async def dial(client_id: str, topics: Sequence[str], will: Published | None) -> MqttPipe:
         pipe = PahoPipe(client_id, will)
+        if username:
+            pipe.log_in(username, password)
         try:
             await pipe.open(host, port, topics)
         except BaseException:
@@ -78,6 +80,9 @@ class PahoPipe:
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         self._topics: Sequence[str] = ()
+
+    def log_in(self, username: str, password: str) -> None:
+        self._client.username_pw_set(username, password)
 
     async def open(self, host: str, port: int, topics: Sequence[str]) -> None:
         self._topics = topics
