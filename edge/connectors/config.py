@@ -90,7 +90,7 @@ class ModbusRtuConfig(
     timeout_s: Seconds = 0.3
     retries: Retries = 2
     slow_poll_s: Seconds = 30.0
-    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None  # pause between exchanges; empty: found by itself
 
 
 class ModbusTcpConfig(
@@ -129,7 +129,7 @@ class Dlt645Config(
     timeout_s: Seconds = 0.5
     retries: Retries = 2
     slow_poll_s: Seconds = 300.0
-    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    gap_s: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None  # pause between exchanges; empty: found by itself
     preamble: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4  # wake-up bytes FE in front of a request
     password_file: str = ""  # who may switch and write; empty: nobody
     operator: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{8}$")] = "00000000"  # stands in the meter's event log

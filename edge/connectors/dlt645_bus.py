@@ -72,6 +72,7 @@ class Dlt645Bus(PolledBus[Meter]):
             [Meter(device) for device in config.device],
             slow_poll_s=config.slow_poll_s,
             gap_s=config.gap_s,
+            byte_s=11 / config.baud,
             reopen_when_silent=config.port.startswith(TCP_PREFIX),
         )
         self._config = config
@@ -174,9 +175,10 @@ class Dlt645Bus(PolledBus[Meter]):
     ) -> ReadReply | ErrorReply:
         wait_s = self._wait_s(question.reply_bytes if isinstance(request, Read) else _FULL_REPLY_BYTES)
         tries = 1 if meter.health.misses else 1 + self._config.retries
-        for _ in range(tries):
+        for attempt in range(1, tries + 1):
             answer = await line.ask(request, wait_s, meter.rejecter(sink))
             if isinstance(answer, (ReadReply, ErrorReply)):
+                line.gap.answered(attempt)
                 return answer
         raise NoAnswer("no answer")
 

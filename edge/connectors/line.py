@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from edge.connectors.base import Link
+from edge.connectors.gap import Gap
 from protocols.core.endpoint import Endpoint
 from protocols.core.errors import LinkDown, LinkTimeout, RemoteProtocolError
 
@@ -25,10 +26,10 @@ OnError = Callable[[RemoteProtocolError], None]
 class Line:
     """A link and the master endpoint on it."""
 
-    def __init__(self, link: Link, endpoint: Endpoint[Any], *, gap_s: float = 0.0) -> None:
+    def __init__(self, link: Link, endpoint: Endpoint[Any], *, gap: Gap) -> None:
         self._link = link
         self._endpoint = endpoint
-        self._gap_s = gap_s
+        self.gap = gap
         # Real links give what has come without waiting; others cost a turn of the loop and an exception a request.
         self._take: Callable[[], bytes] | None = getattr(link, "take", None)
         self._loop = asyncio.get_running_loop()
@@ -56,7 +57,7 @@ class Line:
         try:
             return await self._wait(until_s, on_error)
         finally:
-            self._free_at_s = self._loop.time() + self._gap_s
+            self._free_at_s = self._loop.time() + self.gap.s
 
     async def _wait(self, until_s: float, on_error: OnError) -> Any | None:
         while (now_s := self._loop.time()) < until_s:

@@ -91,6 +91,7 @@ class ModbusBus(PolledBus[ModbusUnit]):
     def __init__(self, config: ModbusRtuConfig | ModbusTcpConfig, clock: Clock, open_link: LinkFactory) -> None:
         self._framing: Framing
         if isinstance(config, ModbusRtuConfig):
+            gap_s: float | None
             self._framing, gap_s, dialled = "rtu", config.gap_s, config.port.startswith(TCP_PREFIX)
             self._timing = Timing(config.timeout_s, config.retries, 11 / config.baud)
         else:
@@ -103,6 +104,7 @@ class ModbusBus(PolledBus[ModbusUnit]):
             [ModbusUnit(device) for device in config.device],
             slow_poll_s=config.slow_poll_s,
             gap_s=gap_s,
+            byte_s=self._timing.byte_s,
             reopen_when_silent=dialled,
         )
 
@@ -163,7 +165,7 @@ class ModbusBus(PolledBus[ModbusUnit]):
         # A device that did not answer last time gets one try: its silence must not cost the others three.
         tries = 1 if unit.health.misses else 1 + self._timing.retries
         why = "no answer"
-        for _ in range(tries):
+        for attempt in range(1, tries + 1):
             reply = await line.ask(question, self._timing.wait_s(block), unit.rejecter(sink))
             if isinstance(reply, ExceptionReply):
                 if reply.code in (GATEWAY_NO_PATH, GATEWAY_NO_ANSWER):
@@ -172,8 +174,8 @@ class ModbusBus(PolledBus[ModbusUnit]):
                 if reply.code == BUSY:
                     why = "busy (exception 6)"
                     continue
-                return reply
-            if isinstance(reply, Reply):
+            if isinstance(reply, (Reply, ExceptionReply)):
+                line.gap.answered(attempt)
                 return reply
         raise NoAnswer(why)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from edge.clock import Clock
 from edge.connectors.base import Command, LinkFactory, Outcome, Sink
+from edge.connectors.gap import Gap
 from edge.connectors.health import LOST_AFTER, Health, reject
 from edge.connectors.line import Line, OnError, Timetable
 from protocols.core.endpoint import Endpoint
@@ -66,7 +67,7 @@ _LOOK_AGAIN_S = 1.0
 
 
 class PolledBus(ABC, Generic[UnitT]):
-    """A connector. ``reopen_when_silent``: when nobody answers any more the link is opened afresh (half-open TCP
+    """A connector. ``gap_s`` None: found by itself (``byte_s``: time of a byte). ``reopen_when_silent``: when nobody answers any more the link is opened afresh (half-open TCP
     connections look like that; on a serial line it would help nobody)."""
 
     #: How long a device may take to do what it has confirmed, before the read-back counts as a contradiction.
@@ -80,7 +81,8 @@ class PolledBus(ABC, Generic[UnitT]):
         units: Sequence[UnitT],
         *,
         slow_poll_s: float,
-        gap_s: float = 0.0,
+        gap_s: float | None = 0.0,
+        byte_s: float = 0.0,
         reopen_when_silent: bool = False,
     ) -> None:
         self.id = connector_id
@@ -88,7 +90,7 @@ class PolledBus(ABC, Generic[UnitT]):
         self._clock = clock
         self._open_link = open_link
         self._slow_poll_s = slow_poll_s
-        self._gap_s = gap_s
+        self.gap = Gap(gap_s, byte_s)  # what a line has taught stays when it is opened afresh
         self._reopen_when_silent = reopen_when_silent
         self._by_id = {unit.id: unit for unit in self.units}
         self._link_failures = 0
@@ -138,7 +140,7 @@ class PolledBus(ABC, Generic[UnitT]):
             self._link_failed(sink, exc)
             raise
         try:
-            line = Line(link, self.endpoint(), gap_s=self._gap_s)
+            line = Line(link, self.endpoint(), gap=self.gap)
             self._open = (line, sink)
             timetable: Timetable[UnitT] = Timetable()
             for unit in self.units:

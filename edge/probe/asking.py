@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.connectors.base import Link
+from edge.connectors.gap import Gap
 from edge.connectors.line import Line
 from protocols.core.endpoint import Endpoint
 from protocols.core.errors import RemoteProtocolError
@@ -38,7 +39,9 @@ class Asker:
 
     async def ask(self, endpoint: Endpoint[Any], message: object, wait_s: float, *, many: bool = False) -> Heard:
         """``many``: several devices may answer, so wait for a second voice behind the first. Raises TransportError."""
-        _, line = self._lines.setdefault(id(endpoint), (endpoint, Line(self._link, endpoint, gap_s=self._gap_s)))
+        _, line = self._lines.setdefault(
+            id(endpoint), (endpoint, Line(self._link, endpoint, gap=Gap(self._gap_s, 0.0)))
+        )
         errors: list[RemoteProtocolError] = []
         late = line.late_bytes
         self.asked += 1

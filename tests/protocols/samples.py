@@ -114,6 +114,7 @@ _dlt645_request = st.one_of(
     st.builds(dlt645.Read, _addr, _di),
     st.builds(dlt645.ReadMore, _addr, st.just("00010000"), st.integers(1, 255)),
     st.builds(dlt645.ReadAddress, _addr | st.just(dlt645.ANYBODY)),
+    st.builds(dlt645.Command, _addr, st.sampled_from([0x14, 0x16, 0x17, 0x1C]), st.binary(max_size=50)),
 )
 
 
