@@ -22,6 +22,8 @@ examples:
   citybrain probe /dev/ttyUSB0 --baud 9600 --parity N --units 1-32
   citybrain probe 192.168.1.10                         Modbus TCP units behind a host
   citybrain probe tcp://192.168.1.10:4001              a line behind a transparent serial server
+  citybrain probe onvif                                cameras on this network (WS-Discovery)
+  citybrain probe onvif://192.168.1.64                 one camera where multicast does not pass
 """
 
 
@@ -34,7 +36,9 @@ def add(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("target", metavar="TARGET", help="/dev/ttyUSB0, tcp://HOST:PORT (serial server), HOST[:PORT]")
+    parser.add_argument(
+        "target", metavar="TARGET", help="/dev/ttyUSB0, tcp://HOST:PORT (serial server), HOST[:PORT], onvif"
+    )
     parser.add_argument("--protocol", default="", help="dlt645, cjt188, modbus; several with commas (default: all)")
     parser.add_argument("--baud", default="", help="speeds, with commas (default: those that leave the factory)")
     parser.add_argument("--parity", default="", help="N, E, O, with commas")
@@ -48,6 +52,8 @@ def add(commands: Any) -> None:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    if options.target == "onvif" or options.target.startswith("onvif://"):
+        return _cameras(options)
     from edge.probe.found import snippet
     from edge.probe.scan import Scan
 
@@ -81,6 +87,26 @@ def _probe(options: argparse.Namespace) -> int:
         doubt = "" if one.sure else "  (?)"
         print(f"{one.place}  {one.protocol}  {one.address or '-'}  {one.type or '-'}  {one.about}{doubt}".rstrip())
     print(f"\n# for the gateway's configuration 可粘贴到网关配置; types are guesses 类型为推测\n{snippet(scan.found)}")
+    return 0
+
+
+def _cameras(options: argparse.Namespace) -> int:
+    from edge.probe.onvif import GROUP, discover, snippet
+
+    host, _, port = options.target.removeprefix("onvif").removeprefix("://").partition(":")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise ConfigError(f"{options.target}: onvif or onvif://HOST[:PORT]")
+    targets = [(host, int(port or GROUP[1]))] if host else []
+    found = asyncio.run(discover(max(2.0, options.timeout), targets))
+    if options.json:
+        print(json.dumps({"found": [asdict(one) for one in found]}, ensure_ascii=False, indent=2))
+        return 0 if found else 1
+    if not found:
+        print("no camera answered 无摄像机应答; same network? ONVIF switched on? 请检查是否同网段、ONVIF 是否启用")
+        return 1
+    for one in found:
+        print(f"{one.address}  {one.name or '-'}  {one.hardware or '-'}  {one.location}".rstrip())
+    print(f"\n# for the gateway's configuration 可粘贴到网关配置\n{snippet(found)}", end="")
     return 0
 
 
