@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from citybrain_cli.main import main
 from edge.clock import WallClock
 from edge.connectors import onvif_camera
 from edge.connectors.base import Command, Outcome
@@ -286,6 +287,16 @@ def test_a_camera_is_found_and_its_configuration_written() -> None:
     (one,) = found  # asked three times, listed once
     assert (one.address, one.name, one.hardware, one.endpoint) == (address, "SIM DOME", "SIM-DOME", "urn:uuid:SN001")
     assert f'address = "{address}"' in probe.snippet(found)
+
+
+def test_the_command_line_shows_what_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> int:
+        async with camera() as bus:
+            return await asyncio.to_thread(main, ["probe", f"onvif://{bus.address}"])
+
+    assert asyncio.run(run()) == 0
+    shown = capsys.readouterr().out
+    assert "SIM-DOME" in shown and 'kind = "onvif"' in shown
 
 
 def test_answers_that_are_none_are_dropped() -> None:

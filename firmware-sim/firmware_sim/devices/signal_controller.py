@@ -68,11 +68,12 @@ class SignalController:
         if request.controller not in (0, self._controller):
             return None
         now_ms = self._world.clock.now_ms()
+        reports = self._reports(t_s, now_ms, request)
         busy = self.faults.on("busy", t_s, now_ms)
         answer = self._refusal(request, _BUSY) if busy else self._answer(request, t_s)
         if answer is None:
             return None
-        out = [*self._reports(t_s, now_ms, request), answer]
+        out = [*reports, answer]
         if self.faults.on("repeat", t_s, now_ms):
             out.append(answer)
         return tuple(replace(one, sequence=self._next(), controller=self._controller) for one in out)
