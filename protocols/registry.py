@@ -125,7 +125,7 @@ FAMILIES: dict[str, Family] = {
         _family(
             "modbus", "Modbus", "Modbus RTU, TCP, ASCII", "Modbus Application Protocol 1.1b3",
             endpoints=("modbus-rtu", "modbus-tcp", "modbus-ascii"), connectors=("modbus-rtu", "modbus-tcp"),
-            simulated=("modbus-rtu", "modbus-tcp"), library="pymodbus (PDUs, framers)",
+            simulated=("modbus-rtu", "modbus-tcp"), library="pymodbus (framers, checksums)",
         ),
         _family(
             "dlt645", "多功能电能表", "electricity meters", "DL/T 645-2007, 1997",
