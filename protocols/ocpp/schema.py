@@ -73,11 +73,11 @@ def _folder(version: Version) -> Any:
 
 @cache
 def _validator(action: str, version: Version, result: bool) -> Any:
-    from jsonschema.validators import validator_for
+    # The validator that the library itself uses, with exact numbers.
+    from ocpp.messages import Draft4Validator
 
     text = (_folder(version) / f"{_name(action, version, result)}.json").read_text(encoding="utf-8-sig")
-    schema = json.loads(text, parse_float=Decimal)
-    return validator_for(schema)(schema)
+    return Draft4Validator(json.loads(text, parse_float=Decimal))
 
 
 def _exact(value: Any) -> Any:
