@@ -8,6 +8,7 @@ every order: which one it is stands in the device's sheet, not in the frame.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from protocols.core.endpoint import Role
@@ -15,10 +16,15 @@ from protocols.core.errors import LocalProtocolError, ProtocolError, RemoteProto
 from protocols.core.explain import Capture, Explanation, Field, Told, Verdict, refused
 from protocols.modbus import hints
 from protocols.modbus.endpoint import ModbusEndpoint
-from protocols.modbus.frame import Adu, Framing, build, crc, lrc
+from protocols.modbus.frame import MAX_RTU, Adu, Found, Framing, build, crc, lrc
+from protocols.modbus.guess import framing_of
 from protocols.modbus.messages import (
+    MASK_WRITE,
     READ_COILS,
     READ_INPUTS,
+    READS,
+    WRITE_COIL,
+    WRITE_REGISTER,
     ExceptionReply,
     Identification,
     Identify,
@@ -29,6 +35,7 @@ from protocols.modbus.messages import (
     ReadWrite,
     Reply,
     WriteRequest,
+    decode_request,
     encode_pdu,
 )
 from protocols.modbus.readings import interpretations, named
@@ -56,25 +63,136 @@ def explain(capture: Capture) -> Explanation:
         return _checksums(capture)
     if not capture.data:
         return refused(_NAME, "short", "nothing to read", capture=capture)
-    framing = _framing(capture)
-    request: Message | None = None
-    if capture.request:
-        slave = ModbusEndpoint(Role.SLAVE, framing=framing)
-        heard = [one for one in slave.feed(capture.request, 0) if not isinstance(one, RemoteProtocolError)]
-        request = heard[0] if heard and _sayable(heard[0]) else None
-    endpoint = _endpoint(capture, framing, request)
-    found = endpoint.feed(capture.data, 0) + endpoint.tick(_AFTER_ALL_MS)
-    told = list(_told(capture.data, framing, found, lenient=not capture.strict))
+    said = str(capture.extra.get("framing", ""))
+    framing: Framing = said if said in ("rtu", "tcp", "ascii") else framing_of(capture.data)  # type: ignore[assignment]
+    data, lenient = _as_meant(capture, framing), not capture.strict
+    asked, asked_pdu = _asked(capture.request, framing)
+    endpoint = _endpoint(framing, asked, asked_pdu, lenient=lenient)
+    found = endpoint.feed(data, 0) + endpoint.tick(_AFTER_ALL_MS)
+    told = list(_told(data, framing, found, endpoint.adus, asked_pdu, lenient=lenient))
+    if framing == "rtu" and not any(one.ok for one in told) and (raw := _unframed(data, asked_pdu)) is not None:
+        told = list(_told(data, framing, [raw[0]], [Adu(data[0], raw[1])], b"", lenient=lenient))
     if not told:
-        return refused(_NAME, "short", "no whole frame", capture=capture, hints=hints.shape(capture.data, framing))
-    about = {"request": _said(request)} if request is not None else {}
+        return refused(_NAME, "short", "no whole frame", capture=capture, hints=hints.shape(data, framing))
+    if framing == "tcp" and data != capture.data:
+        told[0] = replace(told[0], hints=(*told[0].hints, "the header counts one byte too few: read by the byte count"))
+    about = {"request": _said(asked, asked_pdu)} if asked is not None else {}
     good = [one for one in told if one.ok]
     values = {"frames": len(good), **good[0].values, **about} if good else about
     return Explanation(_NAME, tuple(told), values)
 
 
+def _as_meant(capture: Capture, framing: Framing) -> bytes:
+    """What the bytes stand for in a lenient reading: a text copied without its CR LF, a TCP header that counts one too
+    few."""
+    data = capture.data
+    if capture.strict:
+        return data
+    if framing == "ascii" and not data.endswith(b"\n"):
+        return data.rstrip() + b"\r\n" if _whole_text(data) else data
+    if framing == "tcp" and len(data) > 9 and data[7] in READS:
+        length = int.from_bytes(data[4:6], "big")
+        if len(data) - 6 == length + 1 == data[8] + 3:
+            return data[:4] + (length + 1).to_bytes(2, "big") + data[6:]
+    return data
+
+
+def _whole_text(data: bytes) -> bool:
+    try:
+        plain = bytes.fromhex(data[data.rindex(b":") + 1 :].decode("ascii").strip())
+    except ValueError:
+        return False
+    return len(plain) > 2 and lrc(plain[:-1]) == plain[-1]
+
+
+class _Noting(ModbusEndpoint):
+    """Keeps the bytes of each message: some cannot be built again from what they mean (a coil written with 5500)."""
+
+    def __init__(self, role: Role, **options: Any) -> None:
+        super().__init__(role, **options)
+        self.adus: list[Adu | None] = []
+
+    def _taken(self, found: list[Found]) -> list[Message | RemoteProtocolError]:
+        self.adus += [one if isinstance(one, Adu) else None for one in found]
+        return super()._taken(found)
+
+
+def _asked(request: bytes, framing: Framing) -> tuple[Message | None, bytes]:
+    """The request that the capture answers, and its PDU."""
+    slave = _Noting(Role.SLAVE, framing=framing)
+    heard = slave.feed(request, 0) if request else []
+    for message, adu in zip(heard, slave.adus, strict=True):
+        if adu is not None and not isinstance(message, RemoteProtocolError):
+            return message, adu.pdu
+    return None, b""
+
+
+def _endpoint(framing: Framing, asked: Message | None, pdu: bytes, *, lenient: bool) -> _Noting:
+    if asked is not None:
+        master = _Noting(Role.MASTER, framing=framing, lenient=lenient)
+        try:
+            same = encode_pdu(asked) == pdu
+            master.send(asked if same else OtherRequest(asked.unit, pdu, asked.transaction), 0)
+            return master
+        except LocalProtocolError:
+            pass  # a captured request can name an illegal quantity: nobody may ask it
+    return _Noting(Role.MASTER, framing=framing, listen=True, lenient=lenient)
+
+
+def _unframed(data: bytes, asked_pdu: bytes) -> tuple[Message, bytes] | None:
+    """A whole capture with a right CRC whose length no rule implies: a function of its own stays raw."""
+    if not 4 <= len(data) <= MAX_RTU or crc(data[:-2]) != data[-2:]:
+        return None
+    pdu = data[1:-2]
+    if pdu[0] in READS and len(pdu) == 5 and not asked_pdu and pdu[1] != 3:
+        return decode_request(data[0], pdu), pdu  # nobody may ask for so many, but somebody did
+    if (pdu[0] & 0x7F) in _FUNCTIONS or (asked_pdu and asked_pdu[0] != pdu[0] & 0x7F):
+        return None
+    if pdu[0] & 0x80 and len(pdu) == 2:
+        return ExceptionReply(data[0], pdu[0] & 0x7F, pdu[1]), pdu
+    return OtherRequest(data[0], pdu), pdu
+
+
+def _told(
+    data: bytes,
+    framing: Framing,
+    found: Sequence[Message | RemoteProtocolError],
+    adus: Sequence[Adu | None],
+    asked_pdu: bytes,
+    *,
+    lenient: bool,
+) -> Iterator[Told]:
+    cursor = 0
+    for one, adu in zip(found, adus, strict=True):
+        if isinstance(one, RemoteProtocolError) or adu is None:
+            error = one if isinstance(one, RemoteProtocolError) else RemoteProtocolError("", reason="garbage")
+            yield _refused(data[cursor:], cursor, framing, error)
+            continue
+        start, raw = _where(data, cursor, framing, adu)
+        cursor = start + len(raw)
+        if (reason := _wrong(one, adu.pdu, asked_pdu, raw, framing, lenient=lenient)) is not None:
+            yield _refused(raw, start, framing, reason)
+        else:
+            yield _good(one, adu, start, raw, framing, lenient=lenient)
+
+
+def _wrong(
+    message: Message, pdu: bytes, asked_pdu: bytes, raw: bytes, framing: Framing, *, lenient: bool
+) -> RemoteProtocolError | None:
+    """What the endpoint lets pass because it sees the meaning only."""
+    if isinstance(message, ReadRequest) and not _sayable(message) and pdu[1] == len(pdu) - 2:
+        return RemoteProtocolError("Modbus reply with an odd number of bytes", reason="byte_count")
+    if not lenient and not isinstance(message, OtherRequest) and not _sayable(message):
+        return RemoteProtocolError("Modbus message that names an illegal quantity", reason="count")
+    if asked_pdu[:1] == pdu[:1] and pdu[0] in (WRITE_COIL, WRITE_REGISTER) and asked_pdu != pdu:
+        return RemoteProtocolError("Modbus write answered with another address or value", reason="echo_mismatch")
+    if framing == "tcp" and not lenient and int.from_bytes(raw[4:6], "big") != len(raw) - 6:
+        return RemoteProtocolError("Modbus TCP header counts one byte too few", reason="length")
+    return None
+
+
 def _sayable(message: Message) -> bool:
-    """Whether it is something that one may ask: a captured request can name an illegal quantity."""
+    """Whether it is something that one may say: a captured request can name an illegal quantity."""
     try:
         encode_pdu(message)
     except LocalProtocolError:
@@ -82,68 +200,24 @@ def _sayable(message: Message) -> bool:
     return True
 
 
-def _endpoint(capture: Capture, framing: Framing, request: Message | None) -> ModbusEndpoint:
-    lenient = not capture.strict
-    if request is None:
-        return ModbusEndpoint(Role.MASTER, framing=framing, listen=True, lenient=lenient)
-    master = ModbusEndpoint(Role.MASTER, framing=framing, lenient=lenient)
-    try:
-        master.send(request, 0)
-    except LocalProtocolError:
-        return ModbusEndpoint(Role.MASTER, framing=framing, listen=True, lenient=lenient)
-    return master
-
-
-def _framing(capture: Capture) -> Framing:
-    """What is said, else what it looks like: a colon, a Modbus TCP header that fits, else RTU."""
-    said = str(capture.extra.get("framing", ""))
-    if said in ("rtu", "tcp", "ascii"):
-        return said  # type: ignore[return-value]  # just checked
-    data = capture.data
-    if data.lstrip()[:1] == b":":
-        return "ascii"
-    length = int.from_bytes(data[4:6], "big")
-    header = len(data) >= 8 and data[2:4] == b"\0\0" and 2 <= length <= 254 and len(data) >= 6 + length
-    if header and not (len(data) >= 4 and crc(data[:-2]) == data[-2:]):
-        return "tcp"
-    return "rtu"
-
-
-def _told(data: bytes, framing: Framing, found: Sequence[Any], *, lenient: bool) -> Iterator[Told]:
-    cursor = 0
-    for one in found:
-        if isinstance(one, RemoteProtocolError):
-            yield _refused(data[cursor:], cursor, framing, one)
-            continue
-        try:
-            start, raw = _where(data, cursor, framing, one)
-        except LocalProtocolError as error:
-            # Well framed, but nobody may ask it: a device answers with exception 3.
-            yield Told(cursor, len(data) - cursor, "", error=error.reason, detail=str(error))
-            return
-        cursor = start + len(raw)
-        yield _good(one, start, raw, framing, lenient=lenient)
-
-
-def _where(data: bytes, cursor: int, framing: Framing, message: Message) -> tuple[int, bytes]:
-    """Where the frame of a message stands. Devices bend the outer form (swapped CRC, short MBAP length), so unit and
-    PDU are what is looked for."""
-    pdu = encode_pdu(message)
-    inner = bytes((message.unit,)) + pdu
+def _where(data: bytes, cursor: int, framing: Framing, adu: Adu) -> tuple[int, bytes]:
+    """Where a frame stands. Devices bend the outer form (swapped CRC, short MBAP length), so unit and PDU are what is
+    looked for."""
+    inner = bytes((adu.unit,)) + adu.pdu
     before, behind = {"rtu": (0, 2), "tcp": (6, 0), "ascii": (1, 4)}[framing]
     if framing == "ascii":
         at = data.upper().find(inner.hex().upper().encode(), cursor)
         size = 2 * len(inner)
     else:
-        at, size = data.find(inner, cursor), len(inner)
+        at, size = data.find(inner, cursor + before), len(inner)
     if at < 0:
-        return cursor, build(Adu(message.unit, pdu, message.transaction), framing)
+        return cursor, build(adu, framing)
     start = max(cursor, at - before)
     return start, data[start : at + size + behind]
 
 
-def _good(message: Message, start: int, raw: bytes, framing: Framing, *, lenient: bool) -> Told:
-    pdu = encode_pdu(message)
+def _good(message: Message, adu: Adu, start: int, raw: bytes, framing: Framing, *, lenient: bool) -> Told:
+    pdu = adu.pdu
     # Offset of the unit and bytes per byte: ASCII says each as two characters.
     step = 2 if framing == "ascii" else 1
     unit_at = start + {"rtu": 0, "tcp": 6, "ascii": 1}[framing]
@@ -156,15 +230,17 @@ def _good(message: Message, start: int, raw: bytes, framing: Framing, *, lenient
     fields.append(Field("func", pdu[0], unit_at + step, step, zh, en))
     body = unit_at + 2 * step
     fields += _fields(message, body, step)
-    values = {"ok": True, "framing": framing, "pdu": pdu.hex().upper(), **_said(message)}
+    values = {"ok": True, "framing": framing, "pdu": pdu.hex().upper(), **_said(message, pdu)}
     notes: list[str] = []
+    if not isinstance(message, OtherRequest) and not _sayable(message):
+        notes.append("an illegal address or quantity: a device answers this with exception 3")
     verdict = _verdict(raw, framing)
     if verdict is not None:
         fields.append(Field("checksum", verdict.stored.upper(), start + len(raw) - 2 * step, 2, "校验", "checksum"))
         if not verdict.ok and lenient:
             verdict = Verdict("crc16, bytes swapped", verdict.stored, verdict.computed[2:] + verdict.computed[:2])
             notes.append("the two CRC bytes are swapped: this device wants the lenient reading")
-    if isinstance(message, Reply) and message.registers:
+    if isinstance(message, Reply) and message.registers and message.function != MASK_WRITE:
         values["values"] = interpretations(message.registers)
         if (guess := named(message.registers)) is not None:
             values["named"] = guess
@@ -244,9 +320,8 @@ def _reply_fields(
         yield Field("count", message.count, at + 2 * step, 2 * step, "数量或值", "count or value")
 
 
-def _said(message: Message) -> dict[str, Any]:
+def _said(message: Message, pdu: bytes) -> dict[str, Any]:
     """A message under the vectors' names."""
-    pdu = encode_pdu(message)
     out: dict[str, Any] = {"unit": message.unit, "func": pdu[0] & 0x7F}
     if message.transaction or isinstance(message, (Reply, ExceptionReply, ReadRequest)):
         out["transaction"] = message.transaction

@@ -76,6 +76,9 @@ _REQUEST_SIZE: dict[int, int | tuple[int, int]] = {
     1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 15: (6, 9), 16: (6, 9), 22: 10, 23: (10, 13),
 }  # fmt: skip
 
+#: Functions of the standard that are framed by their length here, and those that are not: their bytes stay raw.
+FUNCTIONS = frozenset({*_REPLY_SIZE, ENCAPSULATED, 7, 8, 11, 12, 17, 20, 21, 24})
+
 
 class RtuScanner:
     """``lenient`` also takes a CRC with its bytes swapped.

@@ -123,3 +123,79 @@ def test_the_two_families_of_transmitters(registers: tuple[int, ...], expected: 
 def test_nothing_raises(data: bytes, framing: str, request: bytes) -> None:
     told = explain(Capture(data, request=request, extra={"framing": framing}))
     assert told.ok or (told.error and told.detail)
+
+
+def _rtu(pdu: str) -> bytes:
+    body = bytes.fromhex(pdu)
+    return body + crc(body)
+
+
+@pytest.mark.parametrize("pdu", ["01 07", "01 08 0000 A537", "01 0B FFFF 0108", "01 11 03 0AFF41", "01 41 0102030405"])
+def test_functions_of_no_table_come_out_raw(pdu: str) -> None:
+    told = explain(Capture(_rtu(pdu)))
+    body = bytes.fromhex(pdu)
+    assert told.said()["func"] == body[1]
+    assert told.said()["data_hex"] == body[2:].hex().upper()
+
+
+def test_an_exception_to_a_function_of_no_table() -> None:
+    said = explain(Capture(_rtu("01 C1 01"))).said()
+    assert (said["func"], said["exception"]) == (0x41, 1)
+
+
+def test_what_relay_boxes_write_into_coils_is_told_as_it_stands() -> None:
+    toggle = _rtu("FE 05 0002 5500")
+    assert explain(Capture(toggle)).said()["value"] == 0x5500
+    assert explain(Capture(toggle, request=toggle)).said()["value"] == 0x5500
+    assert explain(Capture(_rtu("FE 05 0002 FF00"), request=toggle)).error == "echo_mismatch"
+
+
+def test_an_rtu_request_is_no_tcp_header() -> None:
+    asked, answer = _rtu("01 03 0000 0002"), _rtu("01 03 04 0292 FF9B")
+    told = explain(Capture(asked + answer))  # 00 00 00 02 in it look like a header that announces two bytes
+    assert [one.values["func"] for one in told.frames] == [3, 3]
+    assert told.said()["framing"] == "rtu"
+    assert explain(Capture(asked[:-2] + b"\x12\x34")).error == "crc"
+
+
+@pytest.mark.parametrize(
+    ("capture", "error"),
+    [
+        ("0001 0001 0006 01 03 0000 0001", "protocol_id"),
+        ("0001 0000 0005 01 03 02", "short"),
+    ],
+)
+def test_a_tcp_frame_is_found_by_its_header_even_where_it_is_refused(capture: str, error: str) -> None:
+    assert explain(Capture(bytes.fromhex(capture))).error == error
+
+
+def test_a_tcp_header_that_counts_one_too_few_is_read_leniently_only() -> None:
+    for text in ("0001 0000 0004 01 03 02 002D", "0001 0000 0002 01 83 02"):
+        capture = bytes.fromhex(text)
+        lenient = explain(Capture(capture, extra={"framing": "tcp"}))
+        assert lenient.said()["pdu"] == capture[7:].hex().upper()
+        assert explain(Capture(capture, extra={"framing": "tcp"}, strict=True)).error == "length"
+
+
+@pytest.mark.parametrize("text", [":1183026A", ":1183026a\n", "abc:1183026A\r\nxyz", " :1183026A "])
+def test_a_text_copied_without_its_line_end_is_read(text: str) -> None:
+    assert explain(Capture(text.encode())).said()["exception"] == 2
+
+
+@pytest.mark.parametrize(("text", "error"), [(":11830", "short"), (":1183026B\r\n", "lrc"), (":1183026", "short")])
+def test_a_text_that_is_cut_or_wrong_is_not(text: str, error: str) -> None:
+    assert explain(Capture(text.encode())).error == error
+
+
+def test_an_illegal_quantity_is_told_and_refused_strictly() -> None:
+    told = explain(Capture(_rtu("01 03 0000 007E")))
+    assert told.said()["count"] == 126
+    assert any("exception 3" in hint for hint in told.frames[0].hints)
+    assert not explain(Capture(_rtu("01 03 0000 007E"), strict=True)).ok
+    assert explain(Capture(_rtu("01 03 03 010203"))).error == "byte_count"  # no request for 515 registers
+
+
+def test_masks_are_no_readings() -> None:
+    said = explain(Capture(_rtu("01 16 0004 00F2 0025"))).said()
+    assert (said["and_mask"], said["or_mask"]) == (0xF2, 0x25)
+    assert "named" not in said and "values" not in said
