@@ -18,8 +18,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.connectors.secret import read_secret
 from edge.mqtt_url import split_url
-from protocols.core.errors import ConfigError, LinkDown, LinkRefused, LinkTimeout
+from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout
 
 _CONNECT_TIMEOUT_S = 8.0
 _FAREWELL_S = 2.0
@@ -97,18 +98,9 @@ class Broker(Protocol):
     def keepalive_s(self) -> int: ...
 
 
-def secret(file: str, base: Path) -> str:
-    """A password from its own file. Raises ConfigError; the content never appears in a message."""
-    full = Path(file) if Path(file).is_absolute() else base / file
-    try:
-        return full.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"password file {full}: {type(error).__name__}") from error
-
-
 def dial(broker: Broker, base: Path) -> Dial:
     """What opens a connection to that broker. Raises ConfigError for a password file that cannot be read."""
-    password = secret(broker.password_file, base) if broker.password_file else ""
+    password = read_secret(Path(broker.password_file), base) if broker.password_file else ""
     ca_file = str(base / broker.ca_file) if broker.ca_file else None
 
     async def open_link(session: Session) -> MqttLink:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.connectors.industry_config import OpcuaConfig
-from edge.connectors.mqtt_link import secret
+from edge.connectors.secret import read_secret
 from protocols.core.errors import ConfigError, LinkDown, LinkRefused, LinkTimeout, TransportError
 
 #: A session that nobody uses is dropped by the server after this; the library's hour would fill it with dead ones.
@@ -30,7 +30,7 @@ class OpcuaDoor:
     def __init__(self, config: OpcuaConfig, base: Path) -> None:
         self._config = config
         self._base = base
-        self._password = secret(config.password_file, base) if config.password_file else ""
+        self._password = read_secret(Path(config.password_file), base) if config.password_file else ""
         self._certificates: dict[str, Any] = {}
         self._application_uri = "urn:citybrain:edge"
         if config.security != "none":
