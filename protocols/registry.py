@@ -193,7 +193,7 @@ FAMILIES: dict[str, Family] = {
             endpoints=("gb20999-tcp", "gb20999-udp"), connectors=("gb20999",), simulated=("gb20999",),
         ),
         _family(
-            "v2x", "车路协同", "vehicles and roadside units (V2X)", "T/CSAE 53-2020 (YD/T 3709), SAE J2735",
+            "v2x", "车路协同", "vehicles and roadside units (V2X)", "T/CSAE 53 (YD/T 3709), SAE J2735",
             connectors=("v2x-udp",), simulated=("v2x-rsu",), library="asn1tools (UPER)",
         ),
         _family(

@@ -60,7 +60,6 @@ class _Socket:
 
     def __init__(self, socket: ServerConnection) -> None:
         self._socket = socket
-        self.over = asyncio.Event()
 
     async def read(self) -> bytes:
         from websockets.exceptions import ConnectionClosed
@@ -84,7 +83,6 @@ class _Socket:
             raise LinkDown(f"websocket closed: {error}") from error
 
     async def close(self) -> None:
-        self.over.set()
         await self._socket.close()
 
 
@@ -228,4 +226,4 @@ class OcppListener:
             return  # which closes the connection, the handshake having been finished as the standard wants
         link = _Socket(socket)
         await self._arrived.put(OcppLink(link, identity_of(request.path), version))
-        await link.over.wait()
+        await socket.wait_closed()  # by either side; returning any sooner would close it

@@ -1,4 +1,4 @@
-"""OCPP-J frames: a JSON array in one WebSocket text message (OCPP-J 1.6 section 4, OCPP 2.0.1 part 4 section 4).
+"""OCPP-J frames: a JSON array in one WebSocket text message (OCPP-J 1.6 section 4; 2.0.1 has the same three).
 
 ``[2, id, action, payload]`` CALL, ``[3, id, payload]`` CALLRESULT, ``[4, id, code, text, details]`` CALLERROR.
 

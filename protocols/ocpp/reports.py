@@ -22,7 +22,7 @@ ENERGY = "Energy.Active.Import.Register"
 #: Larger lists in one report are cut: no station samples that much between two messages.
 MAX_SAMPLES = 2_000
 
-#: Unit as sent -> (unit used here, factor). (OCPP 1.6 section 7.45; 2.0.1 part 2 appendix 2 "Standardized Units".)
+#: Unit as sent -> (unit used here, factor). ("UnitOfMeasure" of 1.6, the standardized units of 2.0.1.)
 UNITS: Mapping[str, tuple[str, Decimal]] = {
     **{
         unit: (unit, Decimal(1))

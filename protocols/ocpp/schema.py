@@ -36,7 +36,7 @@ class Violation:
 
 
 def code_for(rule: str, version: Version) -> str:
-    """CALLERROR code of a broken schema rule (OCPP-J 1.6 section 4.2.3; 2.0.1 part 4 table 8)."""
+    """CALLERROR code of a broken schema rule (OCPP-J 1.6 section 4.2.3; 2.0.1 adds and renames some)."""
     if rule in ("required", "minItems", "maxItems"):
         return "OccurenceConstraintViolation" if version == "1.6" else "OccurrenceConstraintViolation"
     if rule in ("type", "maxLength", "minLength"):

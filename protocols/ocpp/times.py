@@ -1,6 +1,6 @@
 """Date-times of stations: what RFC 3339 allows, and what real stations send instead.
 
-We write ``2024-01-31T08:00:00.000Z`` (OCPP 2.0.1 part 2, "DateTime format": Z, at most three decimals). Read are also
+We write ``2024-01-31T08:00:00.000Z`` (Z, at most three decimals, as both versions ask). Read are also
 no offset (taken as UTC, marked), ``+02``, ``+0200``, up to nine decimals, a blank for the T, 1970 and year 1 (marked).
 """
 

@@ -570,6 +570,25 @@ def test_the_handshake_decides_version_name_and_password(tmp_path: Path) -> None
     assert {r.code for r in sink.reports} == {"password", "subprotocol", "not_json"}
 
 
+def test_it_ends_while_stations_are_connected_and_while_one_is_at_the_door(tmp_path: Path) -> None:
+    from websockets.asyncio.client import connect
+
+    sink = RecordingSink()
+
+    async def body() -> None:
+        async with listening(sink, tmp_path) as connector:
+            url = f"ws://127.0.0.1:{connector.port}/CP001"
+            talking = await connect(url, subprotocols=["ocpp1.6"])  # type: ignore[list-item]
+            await talking.send('[2,"1","Heartbeat",{}]')
+            await talking.recv()
+            silent = await connect(url, subprotocols=["ocpp1.6"])  # type: ignore[list-item]
+        async with asyncio.timeout(5):
+            await talking.wait_closed()
+            await silent.wait_closed()
+
+    asyncio.run(asyncio.wait_for(body(), 30))
+
+
 def test_an_encrypted_line_with_the_stations_certificate(tmp_path: Path) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import WebSocketException
