@@ -22,17 +22,17 @@ from edge.connectors.base import Command, Link, LinkFactory, Outcome, Sink
 from edge.connectors.config import split_address
 from edge.connectors.datagrams import listen_udp
 from edge.connectors.gb28181_alarms import kind_of
+from edge.connectors.gb28181_camera import Camera
 from edge.connectors.gb28181_orders import Orders
-from edge.connectors.health import Health, reject
+from edge.connectors.health import reject
 from edge.connectors.links import listen_tcp
 from edge.connectors.secret import read_secret
-from edge.connectors.station_server import Connection, News
-from edge.connectors.street_config import Gb28181Device, Gb28181ServerConfig
+from edge.connectors.station_server import Connection
+from edge.connectors.street_config import Gb28181ServerConfig
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from protocols.core.model import Sweep
-from protocols.devices import load
-from protocols.devices.values import Raw, by_key, reading
+from protocols.devices.values import Raw, reading
 from protocols.gb28181.endpoint import SipEndpoint
 from protocols.gb28181.events import Catalogue, Garbled, Gone, Media, Refused, Registered, Said
 from protocols.gb28181.frame import SipMessage, build
@@ -47,22 +47,6 @@ IDLE_CONNECTION_S = 7_200.0
 CLOCK_OFF_S = 60.0
 #: Reasons of a refusal that are worth a report under the device; the rest belong to the connector.
 _OWN_REASONS = frozenset({"password", "replay", "locked", "moved", "algorithm"})
-
-
-class Camera:
-    """One configured device."""
-
-    def __init__(self, config: Gb28181Device) -> None:
-        self.config = config
-        self.id = config.id
-        self.gb_id = config.gb_id
-        self.type = load(config.type)
-        self.points = by_key(self.type)
-        self.health = Health(config.id, lost_after=1)
-        self.news = News()
-        self.silence: asyncio.TimerHandle | None = None
-        self.channels: dict[str, Channel] = {}
-        self.asked_s = {"catalogue": 0.0, "status": 0.0}  # when (loop) it is to be asked next
 
 
 class Gb28181Server:
