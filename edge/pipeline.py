@@ -238,7 +238,8 @@ class Pipeline:
         info = self._devices.series(device, point)
         alias = self._outbox.alias(info, first_integer)
         # In this epoch the series keeps the resolution it was declared with, whatever its type says since an update.
-        info = replace(info, decimals=self._outbox.decimals(alias))
+        if (decimals := self._outbox.decimals(alias)) != info.decimals:
+            info = replace(info, decimals=decimals)
         if alias not in self._reporters:
             self._engine.add_series(alias, info)
             self._reporters[alias] = Reporter(self._devices.policy(info))
