@@ -74,6 +74,17 @@ _LABELS: dict[str, tuple[str, str]] = {
     "frequency_hz": ("频率 Hz", "frequency, Hz"),
     "spreading_factor": ("扩频因子", "spreading factor"),
     "bandwidth_hz": ("带宽 Hz", "bandwidth, Hz"),
+    "ack": ("应答", "acknowledges a downlink"),
+    "f_opts_hex": ("MAC 命令", "MAC commands"),
+    "encrypted_hex": ("加密的载荷", "encrypted payload"),
+    "dev_status": ("设备状态", "battery (0-255) and margin, dB"),
+    "join_eui": ("入网服务器 EUI", "join server EUI"),
+    "dev_nonce": ("入网随机数", "join nonce of the device"),
+    "join_nonce": ("服务器随机数", "join nonce of the server"),
+    "net_id": ("网络标识", "network id"),
+    "rx_delay": ("接收延迟 s", "receive delay, s"),
+    "plain_hex": ("明文", "plain text"),
+    "opt_neg": ("LoRaWAN 1.1", "LoRaWAN 1.1 is offered"),
     "queue_item_id": ("队列项", "queue item"),
     "acknowledged": ("设备已确认", "acknowledged by the device"),
     "f_cnt_down": ("下行计数", "downlink counter"),
@@ -131,8 +142,11 @@ def _event(capture: Capture) -> Explanation:
     if "/command/" in topic:
         return _command_seen(capture, topic, message.payload)
     found = said.table(message.payload)
+    named = capture.extra.get("event")
     if topic:
         address = events.parse_topic(topic)
+    elif named in events.KINDS:  # an HTTP hook names the kind beside the body
+        address = events.Address("", _guess(found).dev_eui, named)
     else:
         address = _guess(found)
         hints.append("没有主题，事件类型是按内容猜的 / no topic: the kind of event is a guess from its keys")
@@ -354,7 +368,8 @@ def _keys(extra: Mapping[str, Any]) -> phy.Keys:
     nonce = found.get("dev_nonce")
     return phy.Keys(
         app_key=key(16, "app_key", "nwk_key", "js_int_key"),
-        nwk_s_key=key(16, "nwk_s_key", "f_nwk_s_int_key", "s_nwk_s_int_key"),
+        js_int_key=key(16, "js_int_key"),
+        nwk_s_key=key(16, "nwk_s_key"),
         app_s_key=key(16, "app_s_key"),
         join_eui=key(8, "join_eui"),
         dev_nonce=nonce if isinstance(nonce, int) and 0 <= nonce < 1 << 16 else None,
@@ -382,7 +397,7 @@ def _radio(capture: Capture) -> Explanation:
         fields.append(Field("mic", frame.mic, len(capture.data) - 4, 4, "校验码", "message integrity code"))
     checksum = Verdict("AES-CMAC", frame.mic, frame.computed) if frame.computed is not None else None
     if frame.computed is None and frame.mic:
-        hints.append("没有密钥，MIC 未校验 / no key was given: the MIC is not checked")
+        hints.append("缺少密钥或入网请求，MIC 未校验 / the MIC is not checked: a key, or the join request, is missing")
     error, detail = "", ""
     if frame.mic_ok is False:
         error, detail = "mic", f"MIC {frame.mic}, computed {frame.computed}"

@@ -33,6 +33,7 @@ class Keys:
     app_key: bytes | None = None
     nwk_s_key: bytes | None = None
     app_s_key: bytes | None = None
+    js_int_key: bytes | None = None  # 1.1: signs join accepts; else the app_key does
     join_eui: bytes | None = None  # as printed: highest byte first
     dev_nonce: int | None = None
 
@@ -105,9 +106,12 @@ def _join_accept(data: bytes, keys: Keys) -> Frame:
         if plain[27] == 0:
             fields["cf_list_hz"] = [int.from_bytes(plain[at : at + 3], "little") * 100 for at in range(12, 27, 3)]
     signed = data[:1] + plain[:-4]
-    if settings & 0x80 and keys.join_eui is not None and keys.dev_nonce is not None:
-        signed = b"\xff" + keys.join_eui[::-1] + keys.dev_nonce.to_bytes(2, "little") + signed  # 1.1
-    computed = cmac(keys.app_key, signed)[:4].hex()
+    computed: str | None = None
+    if not settings & 0x80:
+        computed = cmac(keys.app_key, signed)[:4].hex()
+    elif keys.join_eui is not None and keys.dev_nonce is not None:  # 1.1 signs what was asked for, too
+        signed = b"\xff" + keys.join_eui[::-1] + keys.dev_nonce.to_bytes(2, "little") + signed
+        computed = cmac(keys.js_int_key or keys.app_key, signed)[:4].hex()
     return Frame("join_accept", fields, plain[-4:].hex(), computed, (("encrypted", 1, len(data) - 1),))
 
 
