@@ -12,8 +12,10 @@ from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.core.explain import Capture, Explanation, Field, Told, Verdict, refused
 from protocols.dlt645.frame import MAX_DATA, Frame, Scanner, build
 from protocols.dlt645.hints import checksum_hints, shape_hints, shift_hints
-from protocols.dlt645.identifiers import STATUS_BITS, entry, lookup
+from protocols.dlt645.identifiers import STATUS_BITS, entry, is_block, lookup
 from protocols.dlt645.messages import (
+    WRITE,
+    WRITE_1997,
     AddressReply,
     BroadcastTime,
     Command,
@@ -162,6 +164,7 @@ def _frame(data: bytes, start: int, end: int, frame: Frame, *, strict: bool) -> 
         fields.append(Field("data", frame.data.hex().upper(), body + 10, len(frame.data), "数据", "data"))
         hints = (str(error), *shift_hints(frame))
         reason = error.reason if strict else ""
+        values |= _unread(frame)
         return Told(start, end - start, en, tuple(fields), values, _sum(raw), reason, str(error), hints)
     said, more = _message(message, frame, body + 10)
     values |= said
@@ -169,6 +172,17 @@ def _frame(data: bytes, start: int, end: int, frame: Frame, *, strict: bool) -> 
     fields.append(Field("cs", f"{raw[-2]:02X}", end - 2, 1, "校验和", "checksum"))
     title = f"{who[1]} {frame.addr}: {en}"
     return Told(start, end - start, title, tuple(fields), values, _sum(raw), hints=shift_hints(frame))
+
+
+def _unread(frame: Frame) -> dict[str, Any]:
+    """What can be said of a whole frame whose message is not known or has the wrong size."""
+    function, answer = frame.ctrl & 0x1F, bool(frame.ctrl & 0x80)
+    if answer and frame.ctrl & 0x40:
+        return {"abnormal": True, "error_byte": None, "error_bits": []}
+    if function == 0x08:
+        return {"time": None}
+    width = {0x01: 2, 0x02: 2, 0x11: 4, 0x12: 4}.get(function, len(frame.data) + 1)
+    return {"di": frame.data[width - 1 :: -1].hex().upper()} if len(frame.data) >= width else {}
 
 
 def _sum(raw: bytes) -> Verdict:
@@ -239,7 +253,7 @@ def _values(di: str, data: bytes, at: int) -> tuple[dict[str, Any], list[Field]]
     if not shown:
         return {"value": None, "quality": "invalid"}, fields
     out = dict(shown[0])
-    if len(shown) > 1:
+    if len(shown) > 1 or is_block(di):
         out["values"] = [one.get("value") for one in shown]
         out["items"] = shown
     if form.unproven:
@@ -267,11 +281,9 @@ def said(value: Value, kind: str) -> dict[str, Any]:
         out["damaged"] = True
         out["quality"] = "invalid"
     if value.text or kind in ("text", "digits", "bits"):
-        out["text"] = out["value"] = value.text
-    if value.when:
-        out["date" if kind == "date" else "time"] = value.when
-    elif kind not in ("number", "text", "digits", "bits"):
-        out["time"] = None
+        out["text"] = out["value"] = value.text or None  # an empty text is no value either
+    if kind not in ("number", "text", "digits", "bits"):
+        out["date" if kind == "date" else "time"] = value.when or None
     if value.weekday is not None:
         out["weekday"] = value.weekday
     return out
@@ -287,6 +299,14 @@ def _order(message: Command, at: int) -> tuple[dict[str, Any], list[Field]]:
     try:
         found = order(message)
     except (RemoteProtocolError, LocalProtocolError) as error:
+        if message.function in (WRITE_1997, WRITE) and len(data) >= 2:
+            width = 2 if message.function == WRITE_1997 else 4
+            di = data[width - 1 :: -1].hex().upper()
+            rest = data[width:].hex().upper()
+            return {"di": di, "write_hex": rest}, [
+                _di(di, at),
+                Field("data", rest, at + width, None, "数据", "data"),
+            ]
         return {}, [Field("data", data.hex().upper(), at, len(data), "数据", f"data ({error})")]
     match found:
         case Write(di, stored, key):
@@ -300,7 +320,9 @@ def _order(message: Command, at: int) -> tuple[dict[str, Any], list[Field]]:
                 Field("data", stored.hex().upper(), at + 12, len(stored), "写入数据", "written"),
             ]
         case WriteAddress(address):
-            return {"new_address": address}, [Field("new_address", address, at, 6, "新通信地址", "new address")]
+            return {"new_address": address, "new_addr": address}, [
+                Field("new_address", address, at, 6, "新通信地址", "new address")
+            ]
         case Freeze(when):
             return {"freeze": when}, [Field("freeze", when, at, 4, "冻结时间", "freeze at MMDDhhmm, 99 every")]
         case ChangeBaud(baud):

@@ -185,7 +185,7 @@ _1997: dict[str, Entry] = {
     "B64": Entry(Format(2, 2, "kvar", unproven=True), "无功功率", "reactive power"),
     "B65": Entry(Format(2, 3, "", unproven=True), "功率因数", "power factor"),
 }
-#: First digits of 1997 energies: 90 now, 94 last month, 98 the month before; 91, 95, 99 reactive.
+#: First digits of 1997 energies: 90 now, 94 last month, 98 the month before; 91, 95, 99 reactive. A0 ...: demand.
 _1997_MONTHS = {"0": ("", ""), "4": ("上月", " last month"), "8": ("上上月", " the month before")}
 
 _FROZEN = {
@@ -307,7 +307,7 @@ def _frozen(di: str) -> Entry | None:
 
 
 def _entry_1997(di: str) -> Entry | None:
-    if di[0] == "9" and di[1] in "014589":
+    if di[0] in "9A" and di[1] in "014589":
         reactive = di[1] in "159"
         zh_month, en_month = _1997_MONTHS["048"[int(di[1]) // 4]]
         which = {"0": ("组合", "combined"), "1": ("正向", "forward"), "2": ("反向", "reverse")}
@@ -320,6 +320,11 @@ def _entry_1997(di: str) -> Entry | None:
             di[3], (f"费率{di[3]}", f", tariff {di[3]}")
         )
         unit, zh_kind, en_kind = ("kvarh", "无功", "reactive") if reactive else ("kWh", "有功", "active")
+        if di[0] == "A":
+            form = Format(3, 4, unit.removesuffix("h"), unproven=True)
+            return Entry(
+                form, f"{zh_month}{zh}{zh_kind}{tariff[0]}最大需量", f"{en} {en_kind} demand{tariff[1]}{en_month}"
+            )
         return Entry(
             Format(4, 2, unit, unproven=di[1] != "0"),
             f"{zh_month}{zh}{zh_kind}{tariff[0]}电能",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 
 from protocols.core.errors import LocalProtocolError
@@ -96,7 +96,7 @@ def _one(form: Format, raw: bytes) -> Value:
     if form.kind == "demand":
         value = _number(form, raw[:3])
         return Value(value.number, form.unit, value.damaged, when=_moment(raw[3:]))
-    if form.kind == "text":
+    if form.kind == "text" and raw != b"\xff" * len(raw):
         # Last character first on the wire; makers pad with blanks or zeros.
         return Value(text=raw[::-1].decode("ascii", "replace").strip(" \0"), damaged=not raw.isascii())
     if form.kind == "bits":
@@ -108,18 +108,27 @@ def _one(form: Format, raw: bytes) -> Value:
     parts = [f"{byte:02x}" for byte in raw]
     match form.kind:
         case "date":
-            return Value(when=f"20{parts[3]}-{parts[2]}-{parts[1]}", weekday=int(parts[0]))
+            return _clock(raw, f"20{parts[3]}-{parts[2]}-{parts[1]}", int(parts[0]))
         case "time":
-            return Value(when=f"{parts[2]}:{parts[1]}:{parts[0]}")
+            return _clock(raw, f"{parts[2]}:{parts[1]}:{parts[0]}")
         case "datetime":
-            date, time = f"20{parts[6]}-{parts[5]}-{parts[4]}", f"{parts[2]}:{parts[1]}:{parts[0]}"
-            return Value(when=f"{date}T{time}", weekday=int(parts[3]))
+            date, clock = f"20{parts[6]}-{parts[5]}-{parts[4]}", f"{parts[2]}:{parts[1]}:{parts[0]}"
+            return _clock(raw, f"{date}T{clock}", int(parts[3]))
         case "stamp":
             return Value(when=f"{_moment(raw[1:])}:{parts[0]}" if _moment(raw[1:]) else "")
         case "moment":
             return Value(when=_moment(raw))
         case _:
             return Value(text=digits)
+
+
+def _clock(raw: bytes, text: str, weekday: int | None = None) -> Value:
+    """What a meter's clock says, if there is such a day and hour; all zero is a clock that was never set."""
+    try:
+        (time if "-" not in text else datetime).fromisoformat(text)
+    except ValueError:
+        return Value(damaged=any(raw))
+    return Value(when=text, weekday=weekday)
 
 
 def _moment(raw: bytes) -> str:
@@ -154,18 +163,18 @@ def encode_moment(di: str, when: datetime) -> bytes:
     """The data of a date, a time or both, as a meter's clock says them. Raises LocalProtocolError."""
     form = lookup(di)
     week = f"{when.isoweekday() % 7:02d}"
-    time, date = when.strftime("%S%M%H"), when.strftime("%d%m%y")
+    clock, date = when.strftime("%S%M%H"), when.strftime("%d%m%y")
     match form.kind if form is not None else "":
         case "date":
             return bytes.fromhex(week + date)
         case "time":
-            return bytes.fromhex(time)
+            return bytes.fromhex(clock)
         case "datetime":
-            return bytes.fromhex(time + week + date)
+            return bytes.fromhex(clock + week + date)
         case "stamp":
-            return bytes.fromhex(time + date)
+            return bytes.fromhex(clock + date)
         case "moment":
-            return bytes.fromhex(time[2:] + date)
+            return bytes.fromhex(clock[2:] + date)
     raise LocalProtocolError(f"DL/T 645 identifier {di} is no time", reason="di")
 
 

@@ -167,3 +167,52 @@ def test_nothing_raises(data: bytes) -> None:
     told = explain(Capture(data))
     assert told.ok or told.error
     explain(Capture(data, kind="value", extra={"di": data[:4].hex(), "data_after_33": data[4:].hex()}))
+
+
+def _reply(di: str, data: str, ctrl: int = 0x91) -> dict[str, object]:
+    frame = Frame(METER, ctrl, bytes.fromhex(di)[::-1] + bytes.fromhex(data))
+    return explain(Capture(build(frame))).said()
+
+
+@pytest.mark.parametrize("data", ["FFFFFFFF", "00000000", "07321359"])
+def test_a_clock_that_says_no_day_has_no_date(data: str) -> None:
+    said = _reply("04000101", data)
+    assert said["date"] is None
+    assert ("damaged" in said) is (data == "07321359")  # zeros and FF: never set; month 13: damaged
+
+
+def test_an_impossible_time_of_day_is_none() -> None:
+    assert _reply("04000102", "600000")["time"] is None
+    assert _reply("04000102", "000000")["time"] == "00:00:00"
+    assert _reply("0400010C", "30451006320826")["time"] is None
+
+
+@pytest.mark.parametrize("di", ["04000401", "04000403"])
+def test_text_of_ff_is_no_value(di: str) -> None:
+    said = _reply(di, "FF" * (6 if di == "04000401" else 32))
+    assert said["value"] is None
+    assert "damaged" not in said
+
+
+def test_a_block_of_one_is_a_block_all_the_same() -> None:
+    assert _reply("0201FF00", "0123")["values"] == ["230.1"]  # a single-phase meter
+
+
+def test_a_refusal_without_its_byte_is_a_refusal() -> None:
+    said = explain(Capture(build(Frame(METER, 0xD1, b"")))).said()
+    assert (said["abnormal"], said["error_byte"]) == (True, None)
+
+
+@pytest.mark.parametrize(("ctrl", "data", "di"), [(0x12, "00FF0100", "0001FF00"), (0x04, "10C006010826", "C010")])
+def test_the_identifier_is_told_where_the_rest_is_unusual(ctrl: int, data: str, di: str) -> None:
+    assert explain(Capture(build(Frame(METER, ctrl, bytes.fromhex(data))))).said()["di"] == di
+
+
+def test_a_broadcast_of_no_time_is_none() -> None:
+    said = explain(Capture(build(Frame("999999999999", 0x08, bytes.fromhex("606125321326"))))).said()
+    assert said["time"] is None
+
+
+def test_demand_of_the_1997_edition() -> None:
+    said = _reply("A010", "123400", 0x81)
+    assert (said["value"], said["unit"]) == ("0.3412", "kW")
