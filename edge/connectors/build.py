@@ -110,6 +110,10 @@ def real_link(config: ConnectorConfig) -> LinkFactory | None:
     if isinstance(config, ModbusTcpConfig):
         host, port = split_address(config.address, f"connector {config.id!r}: address")
         return tcp_client(host, port)
+    if isinstance(config, Gb20999Config):
+        from edge.connectors.street_build import signal_link
+
+        return signal_link(config)
     baud, line = getattr(config, "baud", None), getattr(config, "port", None)
     if isinstance(baud, int) and isinstance(line, str):
         parity, stop_bits = getattr(config, "parity", "N"), getattr(config, "stop_bits", 1)

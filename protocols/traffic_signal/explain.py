@@ -171,14 +171,24 @@ def _refusal(data: bytes, at: int, framing: Framing, error: RemoteProtocolError)
         verdict = Verdict("CRC-16 1005H, start 0", stored.hex(), f"{crc16(covered):04x}")
         if not verdict.ok:
             hints += _crc_hints(covered, stored, body)
-        if error.reason == "length":
-            stated = int.from_bytes(inner[:2], "big")
-            hints.append(f"the length word says {stated}, the frame has {len(inner) - 2} from version to CRC")
+        if int.from_bytes(inner[:2], "big") != len(inner) - 2:
+            said = int.from_bytes(inner[:2], "big")
+            hints.append(f"the length word says {said}, the frame has {len(inner) - 2} from version to CRC")
+    stated = int.from_bytes(inner[:2], "big") if len(inner) >= 2 else 0
+    reason = error.reason
+    if reason in ("short", "length") and body[:1] == b"\x7e" and len(inner) >= 15:
+        # The scanner can only say that more should come; whoever sees the whole capture knows better.
+        if body[-1] == END and stated != len(inner) - 2:
+            reason = "length"
+        elif body[-1] != END and stated == len(inner) - 2 and crc16(inner[:-2]) == int.from_bytes(inner[-2:], "big"):
+            reason = "end"
+            hints.append(f"the closing byte is {body[-1]:02x}, 7d expected")
     if error.reason == "type" and len(inner) > 11 and inner[11] not in TYPES:
         hints.append(f"type {inner[11]:02x} is none of 10 20 21 30 40 41 50 60 70 80")
     if body[:1] == b"\x7e" and body[-1:] != bytes((END,)):
         hints.append("the closing 7d is missing: cut off?")
-    return Told(start, len(body), "", checksum=verdict, error=error.reason, detail=str(error), hints=tuple(hints))
+    detail = str(error) if reason == error.reason else f"GB/T 20999 frame refused: {reason}"
+    return Told(start, len(body), "", checksum=verdict, error=reason, detail=detail, hints=tuple(hints))
 
 
 def _crc_hints(covered: bytes, stored: bytes, body: bytes) -> list[str]:

@@ -313,15 +313,3 @@ def value(item: Item) -> Any:
     found = find(item.address)
     said = found.form(item.data) if found is not None else None
     return item.data.hex() if said is None else said
-
-
-def number_of(item: Item) -> float | None:
-    """What an item says as a number for a time series: codes as their code, counts and measures as they are."""
-    found = find(item.address)
-    said = found.form(item.data) if found is not None and item.data else None
-    if isinstance(said, (int, float)) and not isinstance(said, bool):
-        return float(said)
-    if isinstance(said, (list, dict)):
-        return float(len(said)) if isinstance(said, list) else None
-    plain = number(item.data)
-    return None if plain is None else float(plain)
