@@ -1,8 +1,8 @@
 """A captured V2X message told field by field.
 
-Fields are bits, not bytes, so they carry no byte offset; what the message as a whole took does. Where the capture does
-not say which set and type it is, the readings that are possible are tried and the one is told that uses up the bytes
-and puts the sender into China.
+Fields are bits, not bytes: the offset shown is the byte in which a field begins, the length the bytes it touches.
+Where the capture does not say which set and type it is, the readings that are possible are tried and the one is told
+that uses up the bytes and puts the sender into China.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def explain(capture: Capture) -> Explanation:
             return _told(_named(capture, schema), capture)
         return _guessed(capture)
     except RemoteProtocolError as error:
-        return refused(NAME, error.reason, str(error), capture=capture, hints=_hints(data, error.reason))
+        # A length that does not fit is a message that cannot be decoded: one word for both.
+        reason = "decode" if error.reason in ("length", "short") and capture.kind == "uper" else error.reason
+        return refused(NAME, reason, str(error), capture=capture, hints=_hints(data, error.reason))
     except (LocalProtocolError, ConfigError) as error:
         return refused(NAME, getattr(error, "reason", "config"), str(error), capture=capture)
 
@@ -81,14 +83,14 @@ def _named(capture: Capture, schema: str) -> _Reading:
     if "J2735" in schema.upper() or (not schema and type_name not in types("csae53")):
         if type_name == "MessageFrame":
             return _j2735(capture.data)
-        return _Reading("j2735", type_name, 0, capture.data, decode("j2735", type_name, capture.data))
+        return _Reading("j2735", type_name, 0, capture.data, decode("j2735", type_name, capture.data, spans=True))
     return _csae53(type_name, 0, capture.data)
 
 
 def _csae53(type_name: str, offset: int, data: bytes) -> _Reading:
     if type_name == "MessageFrame" and data and data[0] & 0x80:
         raise RemoteProtocolError("a kind of message behind the extension mark (day 2 set)", reason="extension")
-    return _Reading("csae53", type_name, offset, data, decode("csae53", type_name, data))
+    return _Reading("csae53", type_name, offset, data, decode("csae53", type_name, data, spans=True))
 
 
 def _j2735(data: bytes) -> _Reading:
@@ -96,7 +98,7 @@ def _j2735(data: bytes) -> _Reading:
     found = frames.j2735(inner, at)
     if not found.type_name:
         raise RemoteProtocolError(f"message id {found.message_id} is none that is read here", reason="message_id")
-    read = decode("j2735", found.type_name, found.body)
+    read = decode("j2735", found.type_name, found.body, spans=True)
     if beyond := not_carried(read.value):
         raise RemoteProtocolError(f"has {beyond}, whose layout is not known here", reason="not_carried")
     return _Reading("j2735", found.type_name, found.offset, found.body, read, found.message_id)
@@ -183,7 +185,7 @@ def _tell(reading: _Reading) -> Told:
         values |= {"message_id": reading.message_id, "name": reading.type_name}
         if reading.type_name == "BasicSafetyMessage":
             _part_two(shown, reading.read.value)
-    fields = tuple(_fields(reading.read.value, reading.which))
+    fields = tuple(_fields(reading.read.value, reading.which, reading.offset, reading.read.spans))
     length = (reading.read.bits + 7) // 8
     title = f"{zh} {en}".strip() + (" (T/CSAE 53)" if reading.which == "csae53" else " (J2735)")
     return Told(reading.offset, length, title, fields, values, hints=tuple(_doubts(reading)))
@@ -196,7 +198,7 @@ def _part_two(shown: Any, value: Mapping[str, Any]) -> None:
         if name is None:
             continue
         try:
-            read = decode("j2735", name, raw["partII-Value"])
+            read = decode("j2735", name, raw["partII-Value"], spans=True)
         except RemoteProtocolError:
             continue
         if not not_carried(read.value):
@@ -206,14 +208,15 @@ def _part_two(shown: Any, value: Mapping[str, Any]) -> None:
 # -- walking a value
 
 
-def _fields(value: Any, which: Set) -> Iterator[Field]:
-    """Leaves as ``a.b[0].c``, with unit where the field has one."""
-    left = MAX_FIELDS
-    for path, names, leaf in _leaves(value):
-        if left == 0:
+def _fields(value: Any, which: Set, offset: int = 0, spans: tuple[tuple[int, int], ...] = ()) -> Iterator[Field]:
+    """Leaves as ``a.b[0].c``, with unit where the field has one, and where they are."""
+    for number, (path, names, leaf) in enumerate(_leaves(value)):
+        if number == MAX_FIELDS:
             yield Field("...", "more fields", zh="其余字段略", en="not shown")
             return
-        left -= 1
+        first, last = spans[number] if number < len(spans) else (0, 0)
+        at = offset + first // 8 if last else None
+        length = (last + 7) // 8 - first // 8 if last else None
         name = names[-1] if names else ""
         zh, en = FIELDS.get(name, ("", ""))
         shown = plain(leaf, which) if not isinstance(leaf, str | int | bool | type(None)) else leaf
@@ -223,7 +226,7 @@ def _fields(value: Any, which: Set) -> Iterator[Field]:
             shown = "无效 / no value" if amount is None else f"{amount.normalize():f} {unit.unit}"
         elif name == "light" and isinstance(leaf, str):
             zh = f"灯色: {LIGHTS_ZH.get(leaf, leaf)}"
-        yield Field(path, shown, zh=zh, en=en)
+        yield Field(path, shown, at, length, zh, en)
 
 
 def _leaves(value: Any, path: str = "", names: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...], Any]]:

@@ -27,10 +27,12 @@ MAX_BYTES = 8_192
 @dataclass(frozen=True, slots=True)
 class Read:
     """``value``: the library's form: dict, list, int, str, bytes; CHOICE ``(name, value)``; BIT STRING
-    ``(bytes, bits)``. ``bits``: how many were read."""
+    ``(bytes, bits)``. ``bits``: how many were read. ``spans``: first and last bit (exclusive) of each leaf, in the
+    order in which a walk through ``value`` meets them; empty unless asked for."""
 
     value: Any
     bits: int
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @cache
@@ -43,9 +45,52 @@ def _compiled(which: Set) -> Any:
     return asn1tools.compile_string(text, "uper")
 
 
+@cache
+def _traced(which: Set) -> Any:
+    """A copy whose leaves tell where they were read: for people, not for a gateway's ten messages a second."""
+    import asn1tools
+
+    text = resources.files(__package__).joinpath(f"{which}.asn").read_text(encoding="utf-8")
+    compiled = asn1tools.compile_string(text, "uper")
+    seen: set[int] = set()
+    for one in compiled.types.values():
+        _trace(one.type, seen)
+    return compiled
+
+
+def _trace(kind: Any, seen: set[int]) -> None:
+    if id(kind) in seen:
+        return
+    seen.add(id(kind))
+    inner = [*(getattr(kind, "root_members", None) or ()), *_flat(getattr(kind, "additions", None))]
+    for table in ("root_index_to_member", "additions_index_to_member"):
+        inner += (getattr(kind, table, None) or {}).values()
+    if (element := getattr(kind, "element_type", None)) is not None:
+        inner.append(element)
+    for one in inner:
+        _trace(one, seen)
+    if inner or hasattr(kind, "root_members"):
+        return
+    read = kind.decode
+
+    def decode(decoder: Any) -> Any:
+        start = decoder.number_of_read_bits()
+        value = read(decoder)
+        if (spans := getattr(decoder, "spans", None)) is not None:
+            spans.append((start, decoder.number_of_read_bits()))
+        return value
+
+    kind.decode = decode
+
+
+def _flat(additions: Any) -> list[Any]:
+    """Additions come singly or as groups."""
+    return [one for entry in additions or () for one in (entry if isinstance(entry, list) else [entry])]
+
+
 def types(which: Set) -> frozenset[str]:
     """Names of the set's types."""
-    return frozenset(_compiled(which).types)
+    return frozenset(_traced(which).types)
 
 
 @cache
@@ -57,25 +102,27 @@ def _library_errors() -> tuple[type[Exception], ...]:
     return (Error, NotImplementedError, ValueError, IndexError, KeyError, TypeError, OverflowError)
 
 
-def decode(which: Set, type_name: str, data: bytes) -> Read:
-    """Read one value of that type. Raises RemoteProtocolError (``decode``, ``length``)."""
+def decode(which: Set, type_name: str, data: bytes, *, spans: bool = False) -> Read:
+    """Read one value of that type; ``spans``: say where each leaf was. Raises RemoteProtocolError (``decode``,
+    ``length``)."""
     if len(data) > MAX_BYTES:
         raise RemoteProtocolError(f"{len(data)} bytes: more than a V2X message has", reason="length")
-    compiled = _type(which, type_name)
+    compiled = _type(which, type_name, traced=spans)
     from asn1tools.codecs.uper import Decoder
 
     decoder = Decoder(bytearray(data))
+    decoder.spans = []
     try:
         value = compiled.decode(decoder)
     except _library_errors() as error:
         bits = decoder.number_of_read_bits()
         text = str(error) or type(error).__name__
         raise RemoteProtocolError(f"{type_name}: {text}", reason="decode", offset=bits // 8) from error
-    return Read(value, decoder.number_of_read_bits())
+    return Read(value, decoder.number_of_read_bits(), tuple(decoder.spans))
 
 
-def _type(which: Set, type_name: str) -> Any:
-    found = _compiled(which).types.get(type_name)
+def _type(which: Set, type_name: str, *, traced: bool = False) -> Any:
+    found = (_traced if traced else _compiled)(which).types.get(type_name)
     if found is None:
         raise LocalProtocolError(f"{which} has no type {type_name!r}", reason="type")
     return found.type

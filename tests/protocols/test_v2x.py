@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -326,6 +327,22 @@ def test_radio_headers_come_off(header: bytes) -> None:
     at, inner = frame.payload_of_radio(header + body)
     assert (at, inner) == (len(header), body)
     assert frame.payload_of_radio(body) == (0, body)
+
+
+@pytest.mark.parametrize("row", good(framed=False))
+def test_each_field_says_where_it_is(row: Vector) -> None:
+    """The places are right if the bits there, read alone as a number, are the field."""
+    told = explain(Capture(bytes.fromhex(row["hex"]), kind="uper", extra=row)).frames[0]
+    assert all(one.offset is not None and one.length for one in told.fields)
+    assert [one.offset for one in told.fields] == sorted(one.offset or 0 for one in told.fields)
+    which = which_of(row)
+    data = bytes.fromhex(row["hex"])
+    body = data if which == "csae53" else frame.j2735(data).body
+    type_name = row["type"] if which == "csae53" else frame.j2735(data).type_name
+    plain_read, traced = schema.decode(which, type_name, body), schema.decode(which, type_name, body, spans=True)
+    assert plain_read.value == traced.value and plain_read.spans == ()
+    assert len(traced.spans) == len(told.fields) and traced.spans[-1][1] <= traced.bits
+    assert all(a[1] <= b[0] for a, b in pairwise(traced.spans))
 
 
 def test_json_of_a_unit_is_shown_and_other_json_is_not_taken() -> None:
