@@ -7,6 +7,7 @@ the fact sheet's are those of annex C of the published standard.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
@@ -170,7 +171,22 @@ DOOR_BIT = 7
 #: Slots of the fixed series: twelve of five minutes; the observation time is the first slot's.
 SERIES_STEP_MS = 300_000
 _RAIN_SERIES = "F4"
+#: Element 05 as the standard has it: hours and minutes as text.
+_CLOCK = re.compile(rb"\d\d?[.:]\d\d")
 _LEVEL_SERIES = frozenset(f"{n:02X}" for n in range(0xF5, 0xFD))
+
+
+#: The time step of what follows: dd hh mm.
+TIME_STEP = "04"
+
+
+def step_ms(raw: bytes) -> int:
+    """Milliseconds of a time step; five minutes where it says none."""
+    digits = raw.hex()
+    if len(raw) != 3 or not digits.isdecimal():
+        return SERIES_STEP_MS
+    days, hours, minutes = (int(digits[at : at + 2]) for at in (0, 2, 4))
+    return ((days * 24 + hours) * 60 + minutes) * 60_000 or SERIES_STEP_MS
 
 
 def series_width(identifier: str) -> int:
@@ -219,7 +235,9 @@ def series(raw: bytes, identifier: str) -> tuple[str | None, ...]:
 class Element:
     """One element. ``id``: two hex digits, four for makers' own (``FF11``); ASCII names nobody knows stay names.
 
-    ``text``: the value of an ASCII telegram (then ``raw`` is empty). ``at``: where it stands in the body.
+    ``text``: the value of an ASCII telegram (then ``raw`` is empty). ``at``: where it stands in the body. Behind a time
+    step (element 04) ``raw`` holds as many values as came, each as long as the definition says; ``step_ms``: the time
+    from one value of a series to the next.
     """
 
     id: str
@@ -228,6 +246,7 @@ class Element:
     text: str = ""
     at: int = field(default=0, compare=False)
     size: int = field(default=0, compare=False)
+    step_ms: int = field(default=SERIES_STEP_MS, compare=False)
 
     @property
     def type(self) -> ElementType | None:
@@ -242,6 +261,12 @@ class Element:
             return _number(self.text)
         if self.id == "45":
             return self.raw.hex().upper()
+        if self.id == "05" and _CLOCK.fullmatch(self.raw):
+            return self.raw.decode("ascii")
+        width = self.definition >> 3
+        if 0 < width < len(self.raw):
+            parts = range(0, len(self.raw), width)
+            return tuple(bcd(self.raw[at : at + width], self.definition & 7) for at in parts)
         return bcd(self.raw, self.definition & 7)
 
     @property

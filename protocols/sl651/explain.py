@@ -23,6 +23,7 @@ from protocols.sl651.frame import (
 )
 from protocols.sl651.joiner import Joiner
 from protocols.sl651.messages import (
+    CODED,
     FUNCTIONS,
     Continued,
     Message,
@@ -222,7 +223,11 @@ def _body_fields(
             fields.append(Field("version", text, at + 16, len(message.text), "软件版本", "version"))
         case Plain():
             fields += _station_fields(message.station, body, at, values)
-    if message.rest:
+    if message.rest and telegram.func in CODED:
+        data = message.rest.hex().upper()
+        values["data"] = data
+        fields.append(Field("data", data, at + len(body) - len(message.rest), len(message.rest), "编码数据", "codes"))
+    elif message.rest:
         rest_at = at + len(body) - len(message.rest)
         values["rest"] = message.rest.hex().upper()
         fields.append(Field("rest", values["rest"], rest_at, len(message.rest), "未解析", "not read"))

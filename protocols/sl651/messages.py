@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 from protocols.core.errors import LocalProtocolError
-from protocols.sl651.elements import Element
+from protocols.sl651.elements import TIME_STEP, Element
 from protocols.sl651.frame import End, Telegram
 
 CHINA = timezone(timedelta(hours=8))
@@ -25,6 +25,9 @@ CLEAR, RESET, SET_PASSWORD, SET_CLOCK, EVENT_LOG, READ_CLOCK = 0x47, 0x48, 0x49,
 REPORTS = frozenset({TEST, EVEN, TIMED, EXTRA, HOURLY, MANUAL, PICTURE})
 #: Bodies with elements.
 DATA = REPORTS | {READ_NOW, READ_PERIOD, READ_MANUAL, READ_ELEMENTS}
+#: Orders to pumps, valves and gates, and the event log: neither elements nor settings.
+PUMP, VALVE, GATE, VOLUME = 0x4C, 0x4D, 0x4E, 0x4F
+CODED = frozenset({PUMP, VALVE, GATE, VOLUME, EVENT_LOG})
 #: Bodies whose identifiers are those of the configuration tables, not of the elements.
 SETTINGS = frozenset({SET_BASIC, READ_BASIC, SET_RUN, READ_RUN, CLEAR, RESET, SET_PASSWORD})
 
@@ -53,10 +56,10 @@ FUNCTIONS: dict[int, tuple[str, str]] = {
     SET_PASSWORD: ("修改密码", "change password"),
     SET_CLOCK: ("设置时钟", "set clock"),
     0x4B: ("设置 IC 卡", "IC card"),
-    0x4C: ("控制水泵", "pump"),
-    0x4D: ("控制阀门", "valve"),
-    0x4E: ("控制闸门", "gate"),
-    0x4F: ("水量定值控制", "volume control"),
+    PUMP: ("控制水泵", "pump"),
+    VALVE: ("控制阀门", "valve"),
+    GATE: ("控制闸门", "gate"),
+    VOLUME: ("水量定值控制", "volume control"),
     EVENT_LOG: ("查询事件记录", "event log"),
     READ_CLOCK: ("查询时钟", "read clock"),
 }
@@ -194,8 +197,9 @@ def _digits(text: str) -> bytes:
         raise LocalProtocolError(f"SL 651: {text!r} are no digits", reason="address") from exc
 
 
-def _definition(identifier: str, definition: int, data: bytes) -> bytes:
-    if len(data) != definition >> 3:
+def _definition(identifier: str, definition: int, data: bytes, *, several: bool = False) -> bytes:
+    size = definition >> 3
+    if len(data) != size and not (several and size and data and len(data) % size == 0):
         raise LocalProtocolError(f"SL 651 {identifier}: {len(data)} bytes under {definition:02X}", reason="definition")
     return _digits(identifier) + bytes((definition,)) + data
 
@@ -213,7 +217,10 @@ def write(message: Message) -> bytes:
                 out += b"\xf1\xf1" + _digits(message.station + message.kind)
             for group in message.groups:
                 out += b"\xf0\xf0" + _digits(group.observed) if group.observed else b""
-                out += b"".join(_definition(one.id, one.definition, one.raw) for one in group.elements)
+                stepped = False  # behind a time step an element has as many values as it likes
+                for one in group.elements:
+                    out += _definition(one.id, one.definition, one.raw, several=stepped)
+                    stepped = stepped or one.id == TIME_STEP
             out += b"" if message.manual is None else b"\xf2\xf2" + message.manual
             out += b"" if message.picture is None else b"\xf3\xf3" + message.picture
         case Settings():

@@ -6,10 +6,13 @@ too short for its opening is no message.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from protocols.core.errors import RemoteProtocolError
-from protocols.sl651.elements import BY_NAME, STATION_TYPES, Element
+from protocols.sl651.elements import BY_NAME, ELEMENTS, STATION_TYPES, TIME_STEP, Element, series_width, step_ms
 from protocols.sl651.frame import Telegram
 from protocols.sl651.messages import (
+    CODED,
     DATA,
     READ_BASIC,
     READ_ELEMENTS,
@@ -65,6 +68,9 @@ def _read_hex(telegram: Telegram) -> Message:
         station, at = _station(body)
         size = body[at] if at < len(body) else 0
         return Version(serial, sent, station, body[at + 1 : at + 1 + size], body[at + 1 + size :])
+    if func in CODED:
+        station, at = _station(body)
+        return Plain(serial, sent, station, body[at:])
     report = _report(serial, sent, body, kinds=func in DATA)
     if func in DATA or report.groups or report.manual is not None or report.picture is not None:
         return report
@@ -150,20 +156,78 @@ def _report(serial: int, sent: str, body: bytes, *, kinds: bool) -> Report:
             manual, at = body[at + 2 :], len(body)
         elif mark == b"\xf3\xf3":
             picture, at = body[at + 2 :], len(body)
+        elif elements and elements[-1].id == TIME_STEP and (stepped := _stepped(body, at, elements[-1].raw)):
+            elements += stepped
+            at = max(one.at + one.size for one in stepped)
+        elif (one := _element(body, at)) is not None:
+            elements.append(one)
+            at += one.size
         else:
-            width = 2 if body[at] == 0xFF else 1
-            data_at = at + width + 1
-            if data_at > len(body):
-                break
-            definition = body[at + width]
-            end = data_at + (definition >> 3)
-            if end > len(body):
-                break
-            identifier = body[at : at + width].hex().upper()
-            elements.append(Element(identifier, definition, body[data_at:end], at=at, size=end - at))
-            at = end
+            break
     close()
     return Report(serial, sent, station, kind, tuple(groups), manual, picture, body[at:])
+
+
+def _element(body: bytes, at: int) -> Element | None:
+    """The element that begins there; None if it is not all there."""
+    width = 2 if body[at] == 0xFF else 1
+    if at + width >= len(body):
+        return None
+    definition = body[at + width]
+    begin = at + width + 1
+    end = begin + (definition >> 3)
+    if end > len(body):
+        return None
+    return Element(body[at : at + width].hex().upper(), definition, body[begin:end], at=at, size=end - at)
+
+
+def _stepped(body: bytes, at: int, step: bytes) -> list[Element]:
+    """What follows a time step (31 and 38): identifiers once, then the values of step after step. Empty where ordinary
+    elements stand there."""
+    end = body.find(b"\xf0\xf0", at)
+    end = len(body) if end < 0 else end
+    if _ordinary(body, at, end):
+        return []
+    heads: list[Element] = []
+    while (head := _head(body[:end], at)) is not None:
+        heads.append(replace(head, step_ms=head.step_ms if series_width(head.id) else step_ms(step)))
+        at += head.size
+        widths = [one.definition >> 3 for one in heads]
+        room = end - at
+        if room and room % sum(widths) == 0:
+            break
+    else:
+        return []
+    raws = [b""] * len(heads)
+    place = at
+    while place < end:
+        for n, width in enumerate(widths):
+            raws[n] += body[place : place + width]
+            place += width
+    # The last identifier takes the bytes of all the values.
+    heads[-1] = replace(heads[-1], size=end - heads[-1].at)
+    return [replace(one, raw=raw) for one, raw in zip(heads, raws, strict=True)]
+
+
+def _head(body: bytes, at: int) -> Element | None:
+    """Identifier and definition byte of an element that is known, or a maker's own; None if there is none."""
+    width = 2 if body[at : at + 1] == b"\xff" else 1
+    head = body[at : at + width + 1]
+    identifier = head[:width].hex().upper()
+    if len(head) <= width or not head[width] >> 3 or not (identifier in ELEMENTS or (width == 2 and head[1] < 0xF0)):
+        return None
+    return Element(identifier, head[width], at=at, size=width + 1)
+
+
+def _ordinary(body: bytes, at: int, end: int) -> bool:
+    """Whether known elements with their usual lengths fill the bytes up to there."""
+    while at < end:
+        one = _element(body[:end], at)
+        known = None if one is None else ELEMENTS.get(one.id)
+        if one is None or known is None or known.definition >> 3 != one.definition >> 3:
+            return False
+        at += one.size
+    return True
 
 
 # -- ASCII

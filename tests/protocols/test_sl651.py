@@ -402,3 +402,69 @@ def test_hints_for_an_installer() -> None:
     assert explain(Capture(good.hex().encode())).ok  # digits of an SMS
     assert explain(Capture(b"")).error == "empty"
     assert explain(Capture(b"hello")).error == "garbage"
+
+
+# -- behind a time step: identifiers once, then values
+
+
+OPENING = "0031250304120502F1F1001234567848F0F02503041105"
+
+
+def told(func: int, body: str) -> dict[str, object]:
+    return explain(Capture(build(Telegram(func, bytes.fromhex(body), STATION)))).said()
+
+
+@pytest.mark.parametrize(
+    ("body", "elements"),
+    [
+        (
+            "0418000005" + "3923" + "00000122" + "00010490" + "FFFFFFFF" + "00010491",
+            [["04", "5"], ["39", ["0.122", "10.490", None, "10.491"]]],
+        ),
+        # Two identifiers, then the values of both, slot by slot.
+        (
+            "0418000005" + "2219" + "3922" + ("000012" + "00000123") * 3,
+            [["04", "5"], ["22", ["1.2"] * 3], ["39", ["1.23"] * 3]],
+        ),
+        ("0418000005" + "FF1123" + "00000008" * 2, [["04", "5"], ["FF11", ["0.008"] * 2]]),
+        ("0418000000" + "F460" + "05" * 24, [["04", "0"], ["F4", ["0.5"] * 24]]),
+        # One value, and ordinary elements behind a step, stay what they are.
+        ("0418000005" + "392300000012", [["04", "5"], ["39", "0.012"]]),
+        ("0418000100" + "2019000012" + "392300000123", [["04", "100"], ["20", "1.2"], ["39", "0.123"]]),
+    ],
+)
+def test_values_behind_a_time_step(body: str, elements: list[object]) -> None:
+    for func in (sl651.EVEN, sl651.READ_PERIOD):
+        said = told(func, OPENING + body)
+        assert said["elements"] == elements
+        assert "rest" not in said
+
+
+def test_a_new_observation_time_ends_the_values_of_a_step() -> None:
+    said = told(sl651.EVEN, OPENING + "0418000005" + "3923" + "00000122" * 3 + "F0F02503041205" + "38121215")
+    assert said["obs"] == ["2025-03-04T11:05", "2025-03-04T12:05"]
+    assert said["elements"] == [["04", "5"], ["39", ["0.122"] * 3], ["38", "12.15"]]
+
+
+def test_values_behind_a_step_are_so_far_apart_and_go_out_again() -> None:
+    body = bytes.fromhex(OPENING + "0418000100" + "3923" + "00000122" * 3)
+    message = read(Telegram(sl651.EVEN, body, STATION))
+    assert isinstance(message, sl651.Report)
+    step, levels = message.groups[0].elements
+    assert levels.step_ms == 3_600_000
+    assert sl651.write(message) == body
+    twice = replace(message, groups=(replace(message.groups[0], elements=(levels,)),))
+    with pytest.raises(LocalProtocolError):  # several values need the step
+        sl651.write(twice)
+    assert step.value == "100"
+
+
+def test_a_period_as_text() -> None:
+    assert told(sl651.TIMED, OPENING + "052831312E3031")["elements"] == [["05", "11.01"]]
+
+
+@pytest.mark.parametrize("func", sorted(sl651.CODED))
+def test_orders_to_pumps_and_the_event_log_are_no_elements(func: int) -> None:
+    said = told(func, "0029170718102248F1F100123456780101")
+    assert (said["body_station"], said["data"]) == (STATION, "0101")
+    assert "elements" not in said
