@@ -17,7 +17,18 @@ from dataclasses import dataclass
 
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
-from protocols.ocpp.frame import Call, CallError, CallResult, FrameError, Message, MessageId, Version, encode, parse
+from protocols.ocpp.frame import (
+    MAX_ID,
+    Call,
+    CallError,
+    CallResult,
+    FrameError,
+    Message,
+    MessageId,
+    Version,
+    encode,
+    parse,
+)
 from protocols.ocpp.schema import actions, check, formation
 
 TIMEOUT_MS = 30_000
@@ -80,7 +91,7 @@ class OcppEndpoint:
                 return [self._error(message)]
 
     def _called(self, call: Call, digest: int) -> list[Heard | RemoteProtocolError]:
-        if not isinstance(call.id, str) or not call.id or len(call.id) > 36:
+        if not isinstance(call.id, str) or not call.id or len(call.id) > MAX_ID:
             self._violated("message_id")
         taken = self._taken.get(call.id)
         if taken is not None:

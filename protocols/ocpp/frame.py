@@ -27,6 +27,8 @@ SUBPROTOCOLS: dict[str, Version] = {"ocpp1.6": "1.6", "ocpp2.0.1": "2.0.1"}
 MAX_BYTES = 262_144
 MAX_DEPTH = 24
 MAX_ID = 36
+#: Digits of a number; the largest that stations send is 2**63 - 1.
+MAX_EXPONENT = 24
 
 MessageId = str | int
 
@@ -96,6 +98,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _decimal(text: str) -> Decimal:
+    """A number of this world: 1e999999999 would make a schema's arithmetic fail, or last for ever."""
+    found = Decimal(text)
+    if found and found.adjusted() > MAX_EXPONENT:
+        raise ValueError(f"a number of {found.adjusted()} digits")
+    return found if not found or found.adjusted() > -MAX_EXPONENT else Decimal(0)
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_EXPONENT:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -113,7 +129,9 @@ def parse(data: bytes) -> Message:
         raise FrameError(f"nested deeper than {MAX_DEPTH}", reason="not_json", id=_front_id(data))
     try:
         text = data.decode("utf-8-sig")
-        found = json.loads(text, object_pairs_hook=_object, parse_float=Decimal, parse_constant=_constant)
+        found = json.loads(
+            text, object_pairs_hook=_object, parse_float=_decimal, parse_int=_integer, parse_constant=_constant
+        )
     except _Repeated as error:
         raise FrameError(str(error), reason="duplicate_key", id=_front_id(data)) from error
     except (ValueError, ArithmeticError, RecursionError) as error:

@@ -116,6 +116,19 @@ def test_a_broken_call_is_answered_if_its_id_can_be_read() -> None:
     assert server.take_output() == b""  # results and noise are never answered
 
 
+@pytest.mark.parametrize("number", ["1e999999999", "1" * 40, "-1e400", "1e-999999999", "0.1e-30", "1" * 24, "9e23"])
+def test_a_number_out_of_all_proportion_harms_nothing(number: str) -> None:
+    text = (
+        '[2,"1","SetChargingProfile",{"connectorId":1,"csChargingProfiles":{"chargingProfileId":1,"stackLevel":0,'
+        '"chargingProfilePurpose":"TxProfile","chargingProfileKind":"Relative","chargingSchedule":{"chargingRateUnit":"A",'
+        f'"chargingSchedulePeriod":[{{"startPeriod":0,"limit":{number}}}]}}}}}}]'
+    )
+    told = explain(Capture(text.encode()))
+    assert told.ok or told.error in ("FormationViolation", "PropertyConstraintViolation")
+    for one in OcppEndpoint(Role.MASTER).feed(text.encode(), 0):
+        assert isinstance(one, Call | RemoteProtocolError)
+
+
 @pytest.mark.parametrize("text", ['[2,"x","Heartbeat"]', '[2,"x","Heartbeat",null]', '[2,"x","Heartbeat",[]]'])
 def test_a_call_without_a_payload_is_answered(text: str) -> None:
     assert explain(Capture(text.encode())).error == "FormationViolation"
