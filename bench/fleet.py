@@ -227,7 +227,7 @@ def stored(file: Path) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {device: set() for device in wanted.values()}
     for lane in ("data", "backfill"):
         after = 0
-        while rows := outbox.rows(lane, after):  # type: ignore[arg-type]
+        while rows := outbox.rows(lane, after):
             for row in rows:
                 readings = wire.decode(wire.open_envelope(row.payload), codes).readings
                 keep = np.isin(readings.alias, list(wanted))
@@ -368,7 +368,7 @@ def main() -> int:
     if not options.no_limit:
         bare = limit(options)
         result["limit"] = {"what": "bare asyncio server echoing the same frames: no codec, no outbox", **bare}
-        result["agent_to_limit_cpu"] = round(ours["cpu_us_per_report"] / max(1, bare["cpu_us_per_report"]), 1)  # type: ignore[operator, call-overload]
+        result["agent_to_limit_cpu"] = round(ours["cpu_us_per_report"] / max(1, bare["cpu_us_per_report"]), 1)
     print(json.dumps(result, indent=2))
     return 1 if ours["acked_but_not_stored"] or ours["unanswered"] else 0
 

@@ -66,6 +66,7 @@ class Reader:
     def say(self, name: str, value: Any) -> None:
         """Tell something that has no bytes of its own."""
         if self.marks is not None:
+            self.marks.append(Mark(self._path + name, self.at, 0, value))
             self._scope[name] = value
 
     @contextmanager

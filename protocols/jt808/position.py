@@ -177,6 +177,8 @@ def tell(reader: Reader, size: int | None = None) -> Position:
     reader.time6("time")
     reader.say("lat", found.lat)
     reader.say("lon", found.lon)
+    if abs(found.lat) > 90 or abs(found.lon) > 180:
+        reader.say("place", "outside the globe")
     reader.say("speed_kmh", found.speed_kmh)
     reader.say("acc_on", bool(found.status >> ACC & 1))
     reader.say("positioned", bool(found.status >> POSITIONED & 1))
