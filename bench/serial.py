@@ -4,8 +4,8 @@ Physical time is what bytes need on the wire plus the 20 ms that each meter take
 either back. Measured twice: in virtual time, which shows what our order of doing things costs (the pause of 3.5
 characters between exchanges is in it), and in real time on a pty paced like a wire with the meters in another process,
 where this machine's scheduler is in it too. The peer on that pty: the plain loop that one finds in projects, one
-request after the other with a fixed pause of 50 ms; pymodbus's own client for Modbus, our codec in a loop for DL/T 645 (no
-library has both editions). Both ask for the same blocks, so only the time between exchanges differs.
+request after the other with a fixed pause of 50 ms; pymodbus's own client for Modbus, our codec in a loop for DL/T 645
+(no library has both editions). Both ask for the same blocks, so only the time between exchanges differs.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ _LOOK_AGAIN_S = 1.0
 
 
 class PolledBus(ABC, Generic[UnitT]):
-    """A connector. ``gap_s`` None: found by itself (``byte_s``: time of a byte). ``reopen_when_silent``: when nobody answers any more the link is opened afresh (half-open TCP
+    """A connector. ``gap_s`` None: found by itself (``byte_s``: time of a byte). ``reopen_when_silent``:
+    when nobody answers any more the link is opened afresh (half-open TCP
     connections look like that; on a serial line it would help nobody)."""
 
     #: How long a device may take to do what it has confirmed, before the read-back counts as a contradiction.

@@ -11,14 +11,16 @@ from typing import Any
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.core.explain import Capture, Explanation, Field, Told, Verdict, refused
 from protocols.dlt645.frame import MAX_DATA, Frame, Scanner, build
-from protocols.dlt645.hints import checksum_hints, shape_hints, shift_hints
+from protocols.dlt645.hints import checksum_hints, error_hints, shape_hints, shift_hints
 from protocols.dlt645.identifiers import STATUS_BITS, entry, is_block, lookup
 from protocols.dlt645.messages import (
+    CHANGE_BAUD,
     WRITE,
     WRITE_1997,
     AddressReply,
     BroadcastTime,
     Command,
+    Done,
     ErrorReply,
     Message,
     Read,
@@ -27,7 +29,7 @@ from protocols.dlt645.messages import (
     from_frame,
     write_parts,
 )
-from protocols.dlt645.orders import ChangeBaud, ChangePassword, Clear, Freeze, Relay, Write, WriteAddress, order
+from protocols.dlt645.orders import BAUDS, ChangeBaud, ChangePassword, Clear, Freeze, Relay, Write, WriteAddress, order
 from protocols.dlt645.values import Value, located
 
 _NAME = "dlt645"
@@ -155,6 +157,8 @@ def _frame(data: bytes, start: int, end: int, frame: Frame, *, strict: bool) -> 
     zh, en = _FUNCTIONS.get(function, ("未知功能", "unknown function"))
     who = ("电表应答", "meter") if frame.ctrl & 0x80 else ("主站请求", "master")
     fields.append(Field("function", f"{function:02X}", body + 8, 1, f"{who[0]}: {zh}", f"{who[1]}: {en}"))
+    if frame.ctrl & 0xC0 == 0xC0:
+        values["abnormal"] = True
     if frame.data:
         values["data_hex"] = frame.data.hex().upper()
     try:
@@ -171,7 +175,8 @@ def _frame(data: bytes, start: int, end: int, frame: Frame, *, strict: bool) -> 
     fields += more
     fields.append(Field("cs", f"{raw[-2]:02X}", end - 2, 1, "校验和", "checksum"))
     title = f"{who[1]} {frame.addr}: {en}"
-    return Told(start, end - start, title, tuple(fields), values, _sum(raw), hints=shift_hints(frame))
+    hints = error_hints(message) if isinstance(message, ErrorReply) else shift_hints(frame)
+    return Told(start, end - start, title, tuple(fields), values, _sum(raw), hints=hints)
 
 
 def _unread(frame: Frame) -> dict[str, Any]:
@@ -211,6 +216,8 @@ def _message(message: Message, frame: Frame, at: int) -> tuple[dict[str, Any], l
             return {"time": time.isoformat()}, [Field("time", time.isoformat(), at, 6, "时间", "time")]
         case ErrorReply(_, _, word, _):
             return _abnormal(message, at, word)
+        case Done(_, function, data) if function == CHANGE_BAUD and data[:1] and data[0] in BAUDS:
+            return {"baud": BAUDS[data[0]]}, [Field("baud", BAUDS[data[0]], at, 1, "通信速率", "baud rate")]
         case Command():
             return _order(message, at)
     return {}, []

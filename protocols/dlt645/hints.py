@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from protocols.dlt645.frame import Frame
 from protocols.dlt645.identifiers import entry
+from protocols.dlt645.messages import ERROR_BITS, ErrorReply
 
 _START, _END = 0x68, 0x16
+#: First byte of identifiers of records: event records, frozen values, load records.
+_RECORDS = (0x03, 0x05, 0x06, 0x10)
 
 
 def checksum_hints(raw: bytes, before: bytes) -> tuple[str, ...]:
@@ -48,6 +51,16 @@ def shape_hints(raw: bytes) -> tuple[str, ...]:
     return tuple(out)
 
 
+def error_hints(reply: ErrorReply) -> tuple[str, ...]:
+    """Some meters send the error byte as it is, without the +33H of all other data."""
+    shifted_makes_sense = 0 < reply.word < 0x80
+    plain_makes_sense = 0 < reply.unshifted < 0x80 and reply.unshifted & (reply.unshifted - 1) == 0
+    if plain_makes_sense and not (shifted_makes_sense and reply.word & (reply.word - 1) == 0):
+        name = ERROR_BITS[reply.unshifted.bit_length() - 1]
+        return (f"the byte makes sense without +33H: {reply.unshifted:02X}H = {name}; this meter does not shift it",)
+    return ()
+
+
 def shift_hints(frame: Frame) -> tuple[str, ...]:
     """A good sum, but the identifier means nothing: perhaps the data were never shifted by 33H."""
     function = frame.ctrl & 0x1F
@@ -58,6 +71,8 @@ def shift_hints(frame: Frame) -> tuple[str, ...]:
         return ("the data are too short for an identifier",)
     if entry(frame.data[width - 1 :: -1].hex().upper()) is not None:
         return ()
+    if frame.data[width - 1] in _RECORDS and width == 4:
+        return ("a record of events, frozen values or load: its bytes are shown",)
     wire = bytes((byte + 0x33) & 0xFF for byte in frame.data)
     plain, backwards = wire[width - 1 :: -1].hex().upper(), frame.data[:width].hex().upper()
     if entry(plain) is not None:

@@ -216,3 +216,21 @@ def test_a_broadcast_of_no_time_is_none() -> None:
 def test_demand_of_the_1997_edition() -> None:
     said = _reply("A010", "123400", 0x81)
     assert (said["value"], said["unit"]) == ("0.3412", "kW")
+
+
+def test_an_error_byte_that_was_never_shifted_is_recognised() -> None:
+    """Some meters send 02 on the wire where 35 is meant (sheet: error byte without +33H)."""
+    raw = bytearray(wire(ErrorReply(METER, 0x11, 0x02)))
+    raw[10] = 0x02
+    told = explain(Capture(with_sum(bytes(raw), sum(raw[:-2]))))
+    assert told.said()["abnormal"] is True
+    assert any("02H = no_data" in hint for hint in told.frames[0].hints)
+    assert explain(Capture(wire(ErrorReply(METER, 0x11, 0x02)))).frames[0].hints == ()
+
+
+def test_a_refusal_without_a_reason_is_a_refusal() -> None:
+    assert explain(Capture(build(Frame(METER, 0xD1)))).said()["abnormal"] is True
+
+
+def test_a_meter_confirms_its_new_speed() -> None:
+    assert explain(Capture(wire(Done(METER, 0x17, b"\x20")))).said()["baud"] == 9600
