@@ -202,11 +202,13 @@ class OnvifClient:
             if getattr(error, "status_code", 0) in (401, 403):
                 raise LinkRefused(f"{where}: login refused") from error
             raise LinkDown(f"{where}: {str(error)[:200] or type(error).__name__}") from error
-        except (zeep.Error, ONVIFError, LxmlError, ValueError, AttributeError, TypeError, KeyError) as error:
+        except (zeep.Error, ONVIFError, LxmlError, EOFError, LookupError, *_UNREADABLE) as error:
             # What the camera said could not be read: its answers break the library in many ways.
             raise DeviceError(f"{where}: unreadable answer ({type(error).__name__}: {str(error)[:120]})") from error
 
 
+#: What the library stumbles over in answers that are not as the standard says.
+_UNREADABLE = (ValueError, AttributeError, TypeError, ArithmeticError, AssertionError)
 _INFO = ("Manufacturer", "Model", "FirmwareVersion", "SerialNumber")
 
 

@@ -37,8 +37,8 @@ _START = re.compile(
 _KEYWORDS = (*(f"{method} ".encode() for method in METHODS), b"SIP/2.0 ")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
-_HEADER = re.compile(r"([!-9;-~]+)[ \t]*:[ \t]*(.*?)[ \t]*$")
-_NAME = re.compile(r"[!-9;-~]+\Z")
+_HEADER = re.compile(r"([!-9;-~]{1,64})[ \t]{0,16}:(.*)$")
+_NAME = re.compile(r"[!-9;-~]{1,64}\Z")
 _BETWEEN = b"\r\n\0 \t"
 
 
@@ -163,11 +163,11 @@ def _head(data: bytes) -> SipMessage:
         found = _HEADER.match(line.rstrip("\r"))
         if found is None:
             continue
-        name = spelled(found[1])
+        name, value = spelled(found[1]), found[2].strip(" \t")
         if name == "Content-Length":
-            stated = int(found[2]) if found[2].isdecimal() and len(found[2]) < 10 else None
+            stated = int(value) if value.isdecimal() and len(value) < 10 else None
         else:
-            headers.append((name, found[2]))
+            headers.append((name, value))
     words = first.strip().split(" ", 2)
     if words[0].upper() == "SIP/2.0":
         status, reason = int(words[1]), words[2].strip() if len(words) > 2 else ""

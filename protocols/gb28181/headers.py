@@ -11,6 +11,10 @@ _PAIR = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))")
 _VIA = re.compile(r"SIP\s*/\s*2\.0\s*/\s*(\w+)\s+(\[[^\]]*\]|[^:;\s]+)(?::(\d{1,5}))?", re.IGNORECASE)
 
 
+#: No honest header value is longer; patterns never see more of one.
+MOST_VALUE = 2_048
+
+
 @dataclass(frozen=True, slots=True)
 class Uri:
     """``sip:user@host:port``; ``port`` 0: none was said."""
@@ -32,13 +36,14 @@ class Via:
 
 def parameters(text: str) -> dict[str, str]:
     """``;name=value`` behind an address, names in lower case."""
+    text = text[:MOST_VALUE]
     tail = text[text.rfind(">") + 1 :] if ">" in text else text[text.find(";") :] if ";" in text else ""
     return {found[1].lower(): (found[2] or "").strip('"') for found in _PARAMETER.finditer(tail)}
 
 
 def uri(text: str) -> Uri | None:
     """The first SIP address in a From, To, Contact or request line."""
-    found = _URI.search(text)
+    found = _URI.search(text[:MOST_VALUE])
     if found is None:
         return None
     return Uri(found[2] or "", found[3], int(found[4] or 0))
@@ -50,6 +55,7 @@ def tag(text: str) -> str:
 
 def via(text: str) -> Via | None:
     """The topmost Via of a header that may list several."""
+    text = text[:MOST_VALUE]
     found = _VIA.search(text)
     if found is None:
         return None
@@ -64,7 +70,7 @@ def via(text: str) -> Via | None:
 
 def digest(text: str) -> dict[str, str]:
     """The parameters of ``Digest ...``, quoted or not; {} for another scheme."""
-    scheme, _, rest = text.strip().partition(" ")
+    scheme, _, rest = text[:MOST_VALUE].strip().partition(" ")
     if scheme.lower() != "digest":
         return {}
     return {found[1].lower(): _unquoted(found) for found in _PAIR.finditer(rest)}

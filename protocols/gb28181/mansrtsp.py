@@ -30,7 +30,7 @@ class Steer:
 def parse(body: bytes) -> Steer:
     """Raises RemoteProtocolError: no MANSRTSP."""
     first, *rest = body.decode("utf-8", "replace").splitlines() or [""]
-    start = _START.match(first)
+    start = _START.match(first[:512])
     if start is None:
         raise RemoteProtocolError("body is no MANSRTSP", reason="mansrtsp")
     headers: dict[str, str] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import replace
 
 import pytest
@@ -112,6 +114,23 @@ def test_blank_lines_keep_a_connection_alive_and_mean_nothing() -> None:
 def test_a_header_cannot_smuggle_lines_out() -> None:
     with pytest.raises(LocalProtocolError):
         build(SipMessage("MESSAGE", "sip:1@2", headers=(("Subject", "x\r\nExpires: 0"),)))
+
+
+@pytest.mark.parametrize("unit", [b" ", b"a", b";", b"a=", b'"', b"\\", b",;a=", b"<sip:", b"sip:a@", b"\t:"])
+@pytest.mark.parametrize("name", [b"Authorization: Digest ", b"From: <sip:1@2>;", b"Via: SIP/2.0/UDP ", b"To: ", b"X"])
+def test_long_lines_take_no_time(name: bytes, unit: bytes) -> None:
+    line = name + unit * (12_000 // len(unit))
+    began_s = time.process_time()
+    explain(Capture(b"REGISTER sip:1@2 SIP/2.0\r\n" + line + b"x\r\n\r\n"))
+    assert time.process_time() - began_s < 1.0
+
+
+def test_a_long_body_takes_no_time() -> None:
+    began_s = time.process_time()
+    for unit in (b"<!--", b"<a>", b"&", b"<?xml ", b"</", b"\x01"):
+        with contextlib.suppress(RemoteProtocolError):
+            manscdp.parse(b"<Notify>" + unit * (120_000 // len(unit)))
+    assert time.process_time() - began_s < 4.0
 
 
 def test_rtp_in_the_wrong_socket_is_garbage() -> None:
