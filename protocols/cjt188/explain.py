@@ -63,7 +63,7 @@ def _with_noise(frames: list[Told], noise: list[tuple[int, int]], data: bytes) -
         notes.append(f"{length} bytes at offset {at} belong to no frame: {shown}")
     if not frames:
         hints = (*notes, "CJ/T 188 begins with FE FE 68; is this another protocol, another baud rate or parity?")
-        return [Told(0, len(data), "", error="garbage", detail="no start byte 68 in it", hints=hints)]
+        return [Told(0, len(data), "", error="start", detail="no start byte 68 in it", hints=hints)]
     first = frames[0]
     return [replace(first, hints=(*first.hints, *notes)), *frames[1:]]
 
@@ -206,7 +206,7 @@ def _tell(frame: Frame, at: int) -> tuple[list[Field], dict[str, Any], list[str]
 
 
 def _tell_error(data: bytes, at: int, fields: list[Field], values: dict[str, Any]) -> None:
-    values["refused"] = True
+    values |= {"refused": True, "abnormal": True}
     if data:
         fields.append(Field("ser", data[0], at, 1, "序列号 SER", "running number SER"))
         values["ser"] = data[0]

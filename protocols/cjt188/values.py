@@ -196,13 +196,15 @@ def _number(item: Item, offset: int, digits: bytes, unit: int | None) -> Value:
 
 
 def _time(item: Item, offset: int, raw: bytes) -> Value:
-    """ss mm hh DD MM YY CC. All FF or all 00: no clock; second 60, day 00 and the like: no time either."""
+    """ss mm hh DD MM YY CC. All FF or all 00: no clock; second 60, day 00, another century: no time either."""
     if raw in (b"\xff" * 7, bytes(7)):
         return Value(item, offset)
     parts = [_digits(raw[n : n + 1]) for n in range(7)]
     if any(part is None for part in parts):
         return Value(item, offset, damaged=True)
     second, minute, hour, day, month, year, century = (part or 0 for part in parts)
+    if not 19 <= century <= 21:
+        return Value(item, offset, damaged=True)
     try:
         when = datetime(century * 100 + year, month, day, hour, minute, second)
     except ValueError:

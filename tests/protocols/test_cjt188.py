@@ -352,3 +352,19 @@ def test_a_cut_capture_says_how_much_is_missing() -> None:
     assert told.error == "short"
     assert "35 bytes" in told.detail
     assert told.said()["frames"] == 0
+
+
+def test_a_clock_of_another_century_is_no_time() -> None:
+    for clock in ("00000001012600", "20160715095959"):  # century 00 and 59
+        frame = Frame("10", "11002034127856", 0x81, bytes.fromhex("901F01" + "563412002C" * 2 + clock + "0000"))
+        said = explain(Capture(build(frame))).said()
+        assert (said["time"], said["current"]) == (None, "1234.56")
+
+
+def test_a_refusal_is_abnormal_and_keeps_its_status() -> None:
+    said = explain(Capture(build(Frame("10", "11002034127856", 0xC1, bytes.fromhex("011122"))))).said()
+    assert (said["abnormal"], said["ser"], said["status"]) == (True, 1, "1122")
+
+
+def test_what_holds_no_start_byte_is_refused_as_that() -> None:
+    assert explain(Capture(b"\x01\x02\x03")).error == "start"
