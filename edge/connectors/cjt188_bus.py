@@ -22,7 +22,7 @@ from protocols.cjt188 import messages as m
 from protocols.cjt188.dialect import Dialect
 from protocols.cjt188.endpoint import Cjt188Endpoint
 from protocols.cjt188.points import PointKey, parse_key
-from protocols.cjt188.values import Reading, Status, clock_bytes, decode
+from protocols.cjt188.values import Reading, clock_bytes, decode
 from protocols.core.endpoint import Role
 from protocols.core.errors import RemoteProtocolError
 from protocols.devices import CommandType, Point
@@ -201,9 +201,7 @@ class Cjt188Bus(PolledBus[Meter]):
             raise NoAnswer("the order got no answer")
         if isinstance(reply, m.ErrorReply):
             return Outcome("refused", "device", f"the meter refuses, status {reply.status.hex().upper() or 'none'}")
-        if reply.data:
-            state = Status(reply.data[:2])
-            return Outcome("done", "", f"status {reply.data.hex().upper()}, valve {state.valve or 'unknown'}")
+        # The state in this reply is the one before the valve has moved; the read-back says where it came to rest.
         return Outcome("done")
 
     def _order(self, unit: Meter, what: CommandType) -> m.Command:
