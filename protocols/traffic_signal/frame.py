@@ -149,9 +149,13 @@ class Scanner:
                 del self._held[: best[1]]
                 yield best[2]
                 continue
-            if passed[0] is None and not at_rest:
+            if passed[0] is None:
+                if at_rest:
+                    # Every start was looked at, and none of them leads to a whole frame.
+                    self._held.clear()
+                    yield from self._report("short")
                 return
-            yield from self._report(passed[0].reason if passed[0] else "short")
+            yield from self._report(passed[0].reason)
             del self._held[:1]
 
     def _report(self, reason: str) -> Iterator[RemoteProtocolError]:

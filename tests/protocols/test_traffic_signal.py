@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -261,3 +262,12 @@ def test_orders_to_the_street_and_odd_lengths_are_pointed_out() -> None:
     hints = explain(Capture(build(payload_of(order), "datagram"))).frames[0].hints
     assert "this frame changes the street" in hints
     assert any("2 bytes where 1" in hint for hint in hints)
+
+
+@pytest.mark.parametrize("unit", ["7e3f000100050000000000022001", "7e", "7e7d", "5c", "7e3f000100"])
+@pytest.mark.parametrize("framing", ["stream", "datagram"])
+def test_a_datagram_of_false_starts_takes_no_time(unit: str, framing: Framing) -> None:
+    data = bytes.fromhex(unit) * (60_000 // (len(unit) // 2))
+    began_s = time.process_time()
+    read(data, framing)
+    assert time.process_time() - began_s < 2.0
