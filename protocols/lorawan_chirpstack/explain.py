@@ -10,6 +10,7 @@ from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.core.explain import Capture, Explanation, Field, Told, Verdict, refused
 from protocols.core.mqtt_capture import unwrap
 from protocols.lorawan_chirpstack import downlink, events, lwm2m, payloads, phy, said, times
+from protocols.lorawan_chirpstack.labels import KEYS, LABELS
 
 NAME = "lorawan-chirpstack"
 
@@ -51,89 +52,6 @@ def _refusal_hints(error: RemoteProtocolError, capture: Capture) -> tuple[str, .
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
-_LABELS: dict[str, tuple[str, str]] = {
-    "event": ("事件", "event"),
-    "dev_eui": ("设备 EUI", "device EUI"),
-    "application_id": ("应用", "application"),
-    "device_name": ("设备名", "device name"),
-    "device_profile": ("设备配置", "device profile"),
-    "deduplication_id": ("去重标识", "deduplication id"),
-    "time_utc": ("时间(UTC)", "time (UTC)"),
-    "dev_addr": ("设备短地址", "device address"),
-    "f_cnt": ("上行计数", "uplink counter"),
-    "f_port": ("端口", "port"),
-    "dr": ("数据速率", "data rate"),
-    "adr": ("自适应速率", "adaptive data rate"),
-    "confirmed": ("要求确认", "confirmed"),
-    "payload_hex": ("载荷", "payload"),
-    "object": ("服务器解码结果", "decoded by the server"),
-    "best_gateway": ("信号最好的网关", "best gateway"),
-    "gateways": ("收到的网关数", "gateways that heard it"),
-    "rssi": ("信号强度 dBm", "signal strength, dBm"),
-    "snr": ("信噪比 dB", "signal to noise, dB"),
-    "frequency_hz": ("频率 Hz", "frequency, Hz"),
-    "spreading_factor": ("扩频因子", "spreading factor"),
-    "bandwidth_hz": ("带宽 Hz", "bandwidth, Hz"),
-    "ack": ("应答", "acknowledges a downlink"),
-    "f_opts_hex": ("MAC 命令", "MAC commands"),
-    "encrypted_hex": ("加密的载荷", "encrypted payload"),
-    "dev_status": ("设备状态", "battery (0-255) and margin, dB"),
-    "join_eui": ("入网服务器 EUI", "join server EUI"),
-    "dev_nonce": ("入网随机数", "join nonce of the device"),
-    "join_nonce": ("服务器随机数", "join nonce of the server"),
-    "net_id": ("网络标识", "network id"),
-    "rx_delay": ("接收延迟 s", "receive delay, s"),
-    "plain_hex": ("明文", "plain text"),
-    "opt_neg": ("LoRaWAN 1.1", "LoRaWAN 1.1 is offered"),
-    "queue_item_id": ("队列项", "queue item"),
-    "acknowledged": ("设备已确认", "acknowledged by the device"),
-    "f_cnt_down": ("下行计数", "downlink counter"),
-    "gateway_id": ("发送网关", "sending gateway"),
-    "margin": ("链路余量 dB", "link margin, dB"),
-    "battery_percent": ("电池 %", "battery, %"),
-    "external_power": ("外部供电", "external power"),
-    "level": ("级别", "level"),
-    "code": ("代码", "code"),
-    "description": ("说明", "description"),
-    "latitude": ("纬度", "latitude"),
-    "longitude": ("经度", "longitude"),
-    "altitude": ("海拔 m", "altitude, m"),
-}
-#: Where in the JSON a value comes from, for its offset.
-_KEYS: dict[str, tuple[str, ...]] = {
-    "dev_eui": ("devEui", "devEUI"),
-    "application_id": ("applicationId", "applicationID"),
-    "device_name": ("deviceName",),
-    "device_profile": ("deviceProfileName",),
-    "deduplication_id": ("deduplicationId",),
-    "time_utc": ("time",),
-    "dev_addr": ("devAddr",),
-    "f_cnt": ("fCnt",),
-    "f_port": ("fPort",),
-    "dr": ("dr",),
-    "adr": ("adr",),
-    "confirmed": ("confirmed",),
-    "payload_hex": ("data",),
-    "object": ("object", "objectJSON"),
-    "gateways": ("rxInfo",),
-    "frequency_hz": ("frequency",),
-    "spreading_factor": ("spreadingFactor",),
-    "bandwidth_hz": ("bandwidth",),
-    "queue_item_id": ("queueItemId",),
-    "acknowledged": ("acknowledged",),
-    "f_cnt_down": ("fCntDown",),
-    "gateway_id": ("gatewayId", "gatewayID"),
-    "margin": ("margin",),
-    "battery_percent": ("batteryLevel",),
-    "external_power": ("externalPowerSource",),
-    "level": ("level",),
-    "code": ("code",),
-    "description": ("description",),
-    "latitude": ("latitude",),
-    "longitude": ("longitude",),
-    "altitude": ("altitude",),
-}
-
 
 def _event(capture: Capture) -> Explanation:
     message = unwrap(capture.data, "application/")
@@ -160,8 +78,8 @@ def _event(capture: Capture) -> Explanation:
 
 
 def _field(name: str, value: Any, data: bytes, base: int) -> Field:
-    zh, en = _LABELS.get(name, ("", name.replace("_", " ")))
-    for key in _KEYS.get(name, ()):
+    zh, en = LABELS.get(name, ("", name.replace("_", " ")))
+    for key in KEYS.get(name, ()):
         at = data.find(b'"' + key.encode() + b'"')
         if at >= 0:
             return Field(name, value, base + at, len(key) + 2, zh, en)
@@ -391,7 +309,7 @@ def _radio(capture: Capture) -> Explanation:
     fields = [Field("mtype", frame.mtype, 0, 1, "帧类型", "frame type")]
     for name, value in frame.fields.items():
         at, length = places.get(name.removesuffix("_hex"), (None, None))
-        zh, en = _LABELS.get(name, ("", name.replace("_", " ")))
+        zh, en = LABELS.get(name, ("", name.replace("_", " ")))
         fields.append(Field(name, value, at, length, zh, en))
     if frame.mic:
         fields.append(Field("mic", frame.mic, len(capture.data) - 4, 4, "校验码", "message integrity code"))
