@@ -23,10 +23,11 @@ from edge.connectors.health import LOST_AFTER, Health, reject
 from edge.connectors.industry_config import SparkplugDevice, SparkplugHostConfig
 from edge.connectors.mqtt_link import Dial, MqttLink, Session, Will
 from edge.connectors.orders import agrees, shown, target_of
-from protocols.core.errors import LinkDown, LocalProtocolError, TransportError
+from protocols.core.errors import LinkDown, LocalProtocolError, RemoteProtocolError, TransportError
 from protocols.core.model import Quality, Sweep
 from protocols.devices import Point, load
 from protocols.devices.values import by_key, reading
+from protocols.sparkplug_b import topics
 from protocols.sparkplug_b.host import Born, Died, HostApplication, HostEvent, Refused, Said, Source
 from protocols.sparkplug_b.messages import Metric
 
@@ -142,10 +143,24 @@ class SparkplugHost:
         while True:
             message = await live.link.receive()
             now_ms = self._clock.now_ms()
-            for event in live.host.receive(message.topic, message.payload, now_ms):
-                self._take(event, sink, now_ms)
+            if not self._foreign(message.topic, sink):
+                for event in live.host.receive(message.topic, message.payload, now_ms):
+                    self._take(event, sink, now_ms)
+                self._flush(live)
             live.link.ack(message)
-            self._flush(live)
+
+    def _foreign(self, topic: str, sink: Sink) -> bool:
+        """Of a node that nobody configured: named, and not looked into. A broker may carry a thousand of them."""
+        try:
+            found = topics.parse(topic)
+        except RemoteProtocolError:
+            return False
+        node = Source(found.group, found.node)
+        if found.type == "STATE" or node in self._nodes:
+            return False
+        if found.type not in ("NCMD", "DCMD"):
+            self._stranger(node, [], sink)
+        return True
 
     async def _tick(self, live: _Live) -> None:
         while True:

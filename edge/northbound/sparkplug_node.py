@@ -43,6 +43,8 @@ _TICK_S = 0.5
 #: Historical readings in one message, and messages in one go, so that live ones are not held up.
 _CHUNK, _CHUNKS = 200, 5
 _ORDER_LIFE_MS = 30_000
+#: Orders under way at a time; a host that sends more is not waiting for any of them.
+_MOST_ORDERS = 32
 DROPPED = "Node Info/Dropped"
 VERSION = "Node Info/Version"
 
@@ -110,7 +112,14 @@ class SparkplugNorth:
         self._wake = asyncio.Event()
         self._orders: set[asyncio.Task[None]] = set()
         self._told_dropped = 0
-        self.counters: dict[str, int] = {"published": 0, "historical": 0, "dropped": 0, "connects": 0, "orders": 0}
+        self.counters: dict[str, int] = {
+            "published": 0,
+            "historical": 0,
+            "dropped": 0,
+            "connects": 0,
+            "orders": 0,
+            "orders_dropped": 0,
+        }
 
     # -- tap
 
@@ -300,6 +309,9 @@ class SparkplugNorth:
             command = kind.command(name) if kind is not None and name != metric.name else None
             if command is None or metric.value is None or (not command.argument and metric.value is not True):
                 log.warning("%s: %r cannot be ordered", order.device, metric.name)
+                continue
+            if len(self._orders) >= _MOST_ORDERS:
+                self.counters["orders_dropped"] += 1
                 continue
             arguments = {command.argument[0].name: metric.value} if command.argument else {}
             # A message that the broker delivers twice is one order; the sender's time makes two out of two.

@@ -312,6 +312,21 @@ def test_strangers_are_counted_and_told_once() -> None:
     play(body)
 
 
+def test_nodes_of_others_are_named_once_and_never_asked_for_births() -> None:
+    from firmware_sim.links.mqtt import Published
+
+    async def body(plant: Plant) -> None:
+        for n in range(3):
+            payload = encode(Payload(MORNING_MS, (Metric("x", n, 3),), 7 * n))
+            plant.broker.publish(Published("spBv1.0/elsewhere/NDATA/gw9", payload))
+        plant.broker.publish(Published("spBv1.0/elsewhere/NCMD/gw9", b"\xff"))
+        await asyncio.sleep(1)
+        assert plant.sink.counts["strangers"] == 3 and plant.reasons() == ["stranger"]
+        assert not [one for one in plant.broker.seen if "gw9" in one.topic and b"Rebirth" in one.payload]
+
+    play(body)
+
+
 def test_a_deaf_node_is_asked_seldom() -> None:
     scene = SCENE + '[[device.fault]]\nkind = "deaf"\n[[device.fault]]\nkind = "drop"\nevery = 9\n'
 
