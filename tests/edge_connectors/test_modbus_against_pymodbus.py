@@ -12,6 +12,7 @@ from pymodbus.server import ModbusTcpServer
 
 from edge.clock import WallClock
 from edge.connectors.base import Command
+from edge.connectors.build import build
 from edge.connectors.config import ModbusDevice, ModbusRtuConfig, ModbusTcpConfig
 from edge.connectors.links import StreamLink
 from edge.connectors.modbus_bus import ModbusBus
@@ -50,15 +51,13 @@ def test_our_connector_reads_and_orders_their_server(framer: FramerType) -> None
             ModbusDevice(id="noise", type="env/noise_meter", unit=4, poll_s=0.05),
             ModbusDevice(id="box", type="io/relay_box_8", unit=4, poll_s=0.05),
         )
+        config: ModbusTcpConfig | ModbusRtuConfig
         if framer is FramerType.SOCKET:
-            config: ModbusTcpConfig | ModbusRtuConfig = ModbusTcpConfig(
-                id="x", address=f"127.0.0.1:{port}", device=devices
-            )
-            link = tcp_client("127.0.0.1", port)
+            config = ModbusTcpConfig(id="x", address=f"127.0.0.1:{port}", device=devices)
         else:
             config = ModbusRtuConfig(id="x", port=f"tcp://127.0.0.1:{port}", device=devices)
-            link = polled_line(config.port, baud=9600, parity="N", stop_bits=1)
-        bus = ModbusBus(config, WallClock(), link)
+        bus = build(config, WallClock())
+        assert isinstance(bus, ModbusBus)
         running = asyncio.create_task(bus.run(sink))
         async with asyncio.timeout(15):
             await sink.enough.wait()
