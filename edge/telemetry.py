@@ -48,6 +48,8 @@ class Telemetry:
             values[f"accepted_{lane}_events"] = totals["events"]
         values |= {name: count for name, count in self._pipeline.counters.items() if "," not in name}
         texts = {f"connector_{s.name}": s.error for s in self._supervised if s.error}
+        if self._pipeline.tap is not None:
+            values |= {f"northbound_{name}": count for name, count in self._pipeline.tap.counters.items()}
         if self.uplink is not None:
             values |= {f"link_{name}": count for name, count in self.uplink.counters.items()}
             values["link_up"] = float(self.uplink.connected)

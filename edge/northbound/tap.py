@@ -19,7 +19,9 @@ class Told:
 
 
 class Tap(Protocol):
-    """Both calls return at once and never raise."""
+    """Both calls return at once and never raise. ``counters`` go into the heartbeat."""
+
+    counters: dict[str, int]
 
     def readings(self, device: str, told: Sequence[Told]) -> None: ...
 

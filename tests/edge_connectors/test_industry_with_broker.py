@@ -270,6 +270,9 @@ def test_an_agent_takes_in_other_nodes_and_is_one_itself(broker: OpenBroker) -> 
             await soon(lambda: said("Command/pump_stop/Result"), "the refusal")
             assert "not_allowed" in str(said("Command/pump_stop/Result")[-1])
         await soon(lambda: any(isinstance(e, Died) for e in events), "the plant's death reaches the SCADA")
+        health, _ = parts.telemetry.health()
+        assert health["northbound_published"] > 0 and health["northbound_dropped"] == 0
+        assert health["northbound_orders"] == 2
         agent.cancel()
         await asyncio.gather(agent, return_exceptions=True)
         parts.outbox.close()
