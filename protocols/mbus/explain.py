@@ -60,7 +60,8 @@ def explain(capture: Capture) -> Explanation:
         frames[0] = replace(frames[0], hints=(*frames[0].hints, hint))
     if not frames:
         frames.append(_nothing(data, rest))
-    return Explanation(NAME, tuple(frames), rest=rest)
+    values = {} if any(one.ok for one in frames) else {"frames": 0, "frame_ok": False}
+    return Explanation(NAME, tuple(frames), values, rest=rest)
 
 
 _NOISE = ("garbage", "start", "short")
@@ -73,7 +74,10 @@ def _nothing(data: bytes, rest: bytes) -> Told:
     hints = list(_looks_like(data))
     if not rest:
         text = "M-Bus begins with E5, 10 or 68 L L 68; is this another protocol, another baud rate or parity?"
-        return Told(0, len(data), "", error="garbage", detail="no start of a frame in it", hints=(*hints, text))
+        if data[0] == f.SHORT_START and len(data) == 5 and sum(data[1:3]) & 0xFF == data[3]:
+            detail = f"the short frame ends in {data[4]:02X}, not in 16"
+            return Told(0, 5, "", checksum=_verdict(data, 1), error="end", detail=detail)
+        return Told(0, len(data), "", error="start", detail="no start of a frame in it", hints=(*hints, text))
     detail = f"{len(rest)} bytes that may be the start of a frame"
     if rest[0] == f.LONG_START and len(rest) > 3:
         wanted = rest[1] + f.LONG_OVERHEAD
@@ -173,6 +177,8 @@ def _long(frame: f.Long, at: int, raw: bytes) -> Told:
         case _ if frame.data:
             fields.append(Field("data", frame.data.hex().upper(), start, len(frame.data), "数据", "data"))
             values["data"] = frame.data.hex().upper()
+            if not to_meter:
+                values["records_ok"] = False
             if frame.ci not in _CI:
                 hints.append(f"control information {frame.ci:02X} is none that is read here: the data stay raw")
     return Told(at, len(raw), title, tuple(fields), values, _verdict(raw, 4), hints=tuple(hints))

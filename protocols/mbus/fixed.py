@@ -20,8 +20,8 @@ _RUNS = (
 )
 #: Medium code of the fixed telegram; it is not that of the variable one.
 MEDIA = (
-    "Other", "Oil", "Electricity", "Gas", "Heat", "Steam", "Hot water", "Water", "H.C.A.", "Reserved", "Gas mode 2",
-    "Heat mode 2", "Hot water mode 2", "Water mode 2", "H.C.A. mode 2", "Reserved",
+    "Other", "Oil", "Electricity", "Gas", "Heat", "Steam", "Hot Water", "Water", "H.C.A.", "Reserved", "Gas Mode 2",
+    "Heat Mode 2", "Hot Water Mode 2", "Water Mode 2", "H.C.A. Mode 2", "Reserved",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from protocols.mbus.fixed import Fixed
-from protocols.mbus.records import Header, Record
+from protocols.mbus.records import Header, Record, year_of
 
 _FUNCTIONS = ("Instantaneous value", "Maximum value", "Minimum value", "Value during error state")
 #: Medium of the long header (EN 13757-3).
@@ -42,15 +42,18 @@ MEDIA: dict[int, tuple[str, str]] = {
     0x17: ("双路水", "Dual water"),
     0x18: ("压力", "Pressure"),
     0x19: ("模数转换器", "A/D Converter"),
-    0x1A: ("烟感", "Smoke detector"),
-    0x1B: ("环境传感器", "Ambient sensor"),
-    0x1C: ("气体探测器", "Gas detector"),
+    0x1A: ("烟感", "Smoke Detector"),
+    0x1B: ("环境传感器", "Ambient Sensor"),
+    0x1C: ("气体探测器", "Gas Detector"),
     0x20: ("断路器", "Breaker: Electricity"),
     0x21: ("阀门", "Valve: Gas or Water"),
-    0x25: ("用户显示单元", "Customer unit: Display device"),
-    0x28: ("污水", "Waste water"),
+    0x25: ("用户显示单元", "Customer Unit: Display Device"),
+    0x28: ("污水", "Waste Water"),
     0x29: ("垃圾", "Garbage"),
-    0x2A: ("二氧化碳", "Carbon dioxide"),
+    0x2B: ("挥发性有机物传感器", "VOC Sensor"),
+    0x30: ("服务单元", "Service Unit"),
+    0x36: ("无线转换器（系统侧）", "Radio Converter: System"),
+    0x37: ("无线转换器（表侧）", "Radio Converter: Meter"),
 }
 
 
@@ -59,7 +62,9 @@ def _latin(text: str) -> str:
 
 
 def medium_text(code: int) -> str:
-    return MEDIA[code][1] if code in MEDIA else f"Unknown (medium=0x{code:02X})"
+    if code in MEDIA:
+        return MEDIA[code][1]
+    return "Reserved" if 0x22 <= code <= 0x3F else f"Unknown medium (0x{code:02x})"
 
 
 def header_values(header: Header) -> dict[str, Any]:
@@ -95,6 +100,8 @@ def record_values(record: Record) -> dict[str, Any]:
 
 
 def _value(record: Record) -> str | None:
+    if len(record.raw) in record.meaning.date_sizes and (literal := _literal(record.raw)):
+        return literal
     if record.time:
         return record.time + ("Z" if "T" in record.time else "")
     if record.text is not None:
@@ -102,6 +109,19 @@ def _value(record: Record) -> str | None:
     if record.number is not None:
         return f"{record.number:.6f}"
     return "" if not record.raw else None
+
+
+def _literal(raw: bytes) -> str:
+    """A date as that form writes it, impossible ones too, and 1900-01-00 where the meter says that it is invalid. ""
+    for sizes that it has no form for. Nobody should take these for days: ``Record.time`` is empty then."""
+    if len(raw) == 3:
+        return ""
+    second, minute, hour, day, month = raw[:5] if len(raw) == 6 else (bytes(5) + raw)[-5:]
+    if len(raw) > 2 and minute & 0x80:
+        return "1900-01-00T00:00:00Z"
+    year = year_of(day, month, hour >> 5 & 3 if len(raw) == 4 else 1)
+    date = f"{year:04d}-{month & 0x0F:02d}-{day & 0x1F:02d}"
+    return date if len(raw) == 2 else f"{date}T{hour & 0x1F:02d}:{minute & 0x3F:02d}:{second & 0x3F:02d}Z"
 
 
 def fixed_values(fixed: Fixed) -> dict[str, Any]:

@@ -277,18 +277,26 @@ def read_bcd(raw: bytes) -> Decimal | None:
 
 def read_time(raw: bytes) -> str:
     """Types G (2 bytes, date), J (3, time), F (4, date and minute) and I (6, to the second); "" for one that the meter
-    marks as invalid."""
+    marks as invalid or that is no day at all (all ones)."""
     if len(raw) == 3:
         return f"{raw[2] & 0x1F:02d}:{raw[1] & 0x3F:02d}:{raw[0] & 0x3F:02d}"
     if len(raw) == 2:
         return _date(raw[0], raw[1])
-    second = f"{raw[0] & 0x3F:02d}" if len(raw) == 6 else "00"
-    minute, hour, day, month = raw[1:5] if len(raw) == 6 else raw
+    second, minute, hour, day, month = raw[:5] if len(raw) == 6 else bytes(1) + raw
     if minute & 0x80:
         return ""
-    return f"{_date(day, month)}T{hour & 0x1F:02d}:{minute & 0x3F:02d}:{second}"
+    date = _date(day, month, hour >> 5 & 3 if len(raw) == 4 else 0)
+    return date and f"{date}T{hour & 0x1F:02d}:{minute & 0x3F:02d}:{second & 0x3F:02d}"
 
 
-def _date(day: int, month: int) -> str:
+def year_of(day: int, month: int, century: int = 0) -> int:
+    """Seven bits in two bytes. Type F has two bits for the century above its hour; old meters leave them at 0 and the
+    other types have none: 2000 up to 80, 1900 above."""
     year = day >> 5 | month >> 4 << 3
-    return f"{(2000 if year <= 80 else 1900) + year:04d}-{month & 0x0F:02d}-{day & 0x1F:02d}"
+    return 1900 + year + 100 * (1 if not century and year <= 80 else century)
+
+
+def _date(day: int, month: int, century: int = 0) -> str:
+    if month & 0x0F > 12:
+        return ""
+    return f"{year_of(day, month, century):04d}-{month & 0x0F:02d}-{day & 0x1F:02d}"

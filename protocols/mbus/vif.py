@@ -116,4 +116,6 @@ def meaning(code: int) -> Meaning:
     text = unit.replace("degF", "°F") if isinstance(unit, str) else _UNIT.get(unit.name, unit.value)
     if code in _CORRECTED:
         quantity, text = _CORRECTED[code]
+    if quantity == "Reserved":
+        text = quantity
     return Meaning(code, quantity, text, Decimal(str(factor)) if factor else Decimal(1))

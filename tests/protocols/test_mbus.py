@@ -88,7 +88,7 @@ def test_a_start_byte_in_noise_costs_no_frame() -> None:
         ("68040568080170027B16", "length"),
         ("1040014216", "checksum"),
         ("680404680801", "short"),
-        ("0102030405", "garbage"),
+        ("0102030405", "start"),
         ("", "empty"),
     ],
 )
@@ -340,3 +340,45 @@ def test_any_capture_is_told_and_never_raises(data: bytes, at: int, flip: int, c
     for capture in (data, bytes(good), data + bytes(good), f.build(f.Long(8, 5, ci, data)), bytes(good[:at])):
         told = explain(Capture(capture))
         assert told.ok or told.error
+
+
+def _telegram(records: str, ci: str = "78") -> dict[str, Any]:
+    body = bytes.fromhex("0801" + ci + records)
+    data = bytes((0x68, len(body), len(body), 0x68)) + body + bytes((sum(body) & 0xFF, 0x16))
+    return explain(Capture(data)).said()
+
+
+@pytest.mark.parametrize(
+    ("record", "literal", "when"),
+    [
+        ("426CFFFF", "2127-15-31", ""),
+        ("426C0000", "2000-00-00", "2000-00-00"),
+        ("046D801E8611", "1900-01-00T00:00:00Z", ""),
+        ("046DFFFFFFFF", "1900-01-00T00:00:00Z", ""),
+        ("046D0000E1F1", "2027-01-01T00:00:00Z", "2027-01-01T00:00:00"),  # no century: above 80 it counts from 1900
+        ("046D1E288611", "2012-01-06T08:30:00Z", "2012-01-06T08:30:00"),  # century 1
+        ("066D1E1E08861100", "2012-01-06T08:30:30Z", "2012-01-06T08:30:30"),
+    ],
+)
+def test_dates_that_are_none_are_none_for_us_and_literal_in_the_normalised_form(
+    record: str, literal: str, when: str
+) -> None:
+    assert _telegram(record)["records"][0]["value"] == literal
+    (read,) = read_telegram(0x78, bytes.fromhex(record)).records
+    assert (read.time, read.number) == (when, None)
+
+
+@pytest.mark.parametrize(("capture", "error"), [("1040014117", "end"), ("1040014216", "checksum"), ("010203", "start")])
+def test_a_refused_capture_is_no_frame(capture: str, error: str) -> None:
+    told = explain(Capture(bytes.fromhex(capture)))
+    assert (told.error, told.said()["frame_ok"]) == (error, False)
+
+
+def test_a_reply_in_an_unknown_form_has_no_records() -> None:
+    said = _telegram("7856341224400107550000000313153100", ci="76")
+    assert (said["frame_ok"], said["records_ok"]) == (True, False)
+
+
+@pytest.mark.parametrize(("vif", "unit"), [("6F", "Reserved"), ("FD7F", "Reserved"), ("FD48", "V")])
+def test_reserved_codes_are_named_as_that(vif: str, unit: str) -> None:
+    assert _telegram(f"01{vif}01")["records"][0]["unit"] == unit
