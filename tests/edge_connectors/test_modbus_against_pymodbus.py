@@ -29,7 +29,7 @@ def noise_server(framer: FramerType) -> ModbusTcpServer:
     inputs = ModbusSequentialDataBlock(_FIRST, [True] * 8)
     device = ModbusDeviceContext(hr=registers, co=coils, di=inputs)
     return ModbusTcpServer(
-        ModbusServerContext(devices={4: device}, single=False), framer=framer, address=("127.0.0.1", 0)
+        ModbusServerContext(devices={4: device, 5: device}, single=False), framer=framer, address=("127.0.0.1", 0)
     )
 
 
@@ -49,7 +49,7 @@ def test_our_connector_reads_and_orders_their_server(framer: FramerType) -> None
         port = await listening(server)
         devices = (
             ModbusDevice(id="noise", type="env/noise_meter", unit=4, poll_s=0.05),
-            ModbusDevice(id="box", type="io/relay_box_8", unit=4, poll_s=0.05),
+            ModbusDevice(id="box", type="io/relay_box_8", unit=5, poll_s=0.05),
         )
         config: ModbusTcpConfig | ModbusRtuConfig
         if framer is FramerType.SOCKET:
