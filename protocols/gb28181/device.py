@@ -15,6 +15,7 @@ from protocols.gb28181.party import Finished, Party, Peer, time_ms, time_text
 #: No new try to register before this (the standard's least).
 RETRY_MS = 60_000
 MISSED_BEFORE_LOGIN = 3
+MOST_STREAMS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,9 @@ class Camera(Party):
             return []
         if channel != self.id and channel not in {one.id for one in self.channels}:
             self._answer(message, peer, 404)
+            return []
+        if len(self._streams) >= MOST_STREAMS:
+            self._answer(message, peer, 486)
             return []
         self._answer(message, peer, 100)
         self._streams[message.get("Call-ID")] = channel

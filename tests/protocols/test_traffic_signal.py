@@ -249,6 +249,14 @@ def test_a_wrong_length_is_told_from_a_cut_and_from_a_wrong_end() -> None:
     assert explain(Capture(MODE[:-1] + b"\x00")).error == "end"
 
 
+def test_a_library_that_counts_after_escaping_is_found_out() -> None:
+    payload = escape(payload_of(Message(Kind.QUERY_REPLY, (Item(Address(2, 5), b"\x00\x7d\x7e\x01"),))))
+    inner = (len(payload) + 2).to_bytes(2, "big") + payload
+    found = explain(Capture(b"\x7e" + inner + crc16(inner).to_bytes(2, "big") + b"\x7d", extra={"transport": "tcp"}))
+    assert not found.ok
+    assert any("before escaping" in hint for one in found.frames for hint in one.hints)
+
+
 def test_a_frame_escaped_on_udp_is_read_and_said_so() -> None:
     message = Message(Kind.QUERY_REPLY, (Item(Address(2, 5), b"\x00\x00\x7d\x7e"),))
     data = build(payload_of(message), "stream")
