@@ -114,6 +114,9 @@ Body = (
     Login | Logout | PlatformLogin | Report | Stamp | Query | Parameters | Control | KeyExchange | Sealed | Opaque
 )  # fmt: skip
 
+#: Commands whose data begin with a time.
+_STAMPED = frozenset({0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x80, 0x81, 0x82})
+
 #: Parameter -> bytes of its number, 0 for a text whose length is the parameter before, "v" for a version of 5 bytes.
 PARAMETERS: dict[int, tuple[str, str, int]] = {
     0x01: ("本地存储时间周期", "local storage period, ms", 2), 0x02: ("正常上报时间周期", "report period, s", 2),
@@ -157,7 +160,7 @@ def read(message: Message) -> Body:
                 data[:6], int.from_bytes(data[6:8], "big"), text_of(data[8:20]), text_of(data[20:40]), data[40]
             )
         case 0x80:
-            return Query(_at_least(message, 7)[:6], tuple(data[7 : 7 + data[6]]))
+            return _query(message)
         case 0x81:
             return _parameters(message)
         case 0x82:
@@ -169,6 +172,16 @@ def read(message: Message) -> Body:
                 data[0], data[3 : 3 + length], data[3 + length : 9 + length], data[9 + length : 15 + length]
             )
     return Opaque(data)
+
+
+def beginning(message: Message) -> Body:
+    """What can be said of data that :func:`read` refuses: the time, of a login its number too."""
+    data = message.data
+    if message.command not in _STAMPED or len(data) < 6:
+        return Opaque(data)
+    if message.command == 0x01 and len(data) >= 30:
+        return Login(data[:6], int.from_bytes(data[6:8], "big"), text_of(data[8:28]), data[29], ((),))
+    return Stamp(data[:6])
 
 
 def _at_least(message: Message, size: int) -> bytes:
@@ -194,6 +207,17 @@ def _login(message: Message) -> Login:
     _at_least(message, 30 + count * size)
     codes = tuple(text_of(data[30 + size * n : 30 + size * (n + 1)]) for n in range(count)) if size else ()
     return Login(stamp, serial, iccid, size, (codes,))
+
+
+def _query(message: Message) -> Query | Parameters:
+    """Numbers alone. Some terminals send their values with the flag of a command: then there are more bytes."""
+    data = _at_least(message, 7)
+    if len(data) > 7 + data[6]:
+        try:
+            return _parameters(message)
+        except RemoteProtocolError:
+            pass
+    return Query(data[:6], tuple(data[7 : 7 + data[6]]))
 
 
 def _parameters(message: Message) -> Parameters:

@@ -144,8 +144,9 @@ def _tell(cut: Cut) -> Told:
     try:
         body = bodies.read(message)
     except RemoteProtocolError as error:
-        body = bodies.Opaque(message.data)
+        body = bodies.beginning(message)
         hints.append(str(error))
+        values["data_hex"] = message.data.hex()
     _tell_body(message, body, at + frame.HEADER, fields, values, hints)
     _tell_reply(message, values)
     verdict = Verdict(_RULE, f"{data[-1]:02X}", f"{frame.checksum(data):02X}")

@@ -17,6 +17,7 @@ flag, encryption and vehicle number are plausible; see ``core/cutter.py`` for wh
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from functools import reduce
 from operator import xor
 
@@ -41,12 +42,12 @@ def checksum(frame: bytes) -> int:
 
 
 def plausible_vin(raw: bytes) -> bool:
-    """Printable or NUL, or the GB 18030 name of a platform."""
+    """Printable or NUL, or the GB 18030 name of a platform; the 17th byte may cut its last character in two."""
     text = raw.strip(b"\0")
     if all(0x20 <= byte < 0x7F or byte == 0 for byte in text):
         return True
     try:
-        return text.decode("gb18030").isprintable()
+        return getincrementaldecoder("gb18030")().decode(text).isprintable()
     except UnicodeDecodeError:
         return False
 

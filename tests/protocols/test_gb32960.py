@@ -249,6 +249,33 @@ def test_orders() -> None:
     assert bodies.read(key) == bodies.KeyExchange(2, b"key", STAMP, STAMP)
 
 
+def test_values_sent_with_the_flag_of_a_question() -> None:
+    values = b"\x05\x01\x13\x88\x04\x03\x05abc\x0d\x02\x0e" + b"de"
+    sent = m.Message(m.QUERY, VIN, STAMP + values)
+    wanted = ((1, 5000), (4, 3), (5, "abc"), (13, 2), (14, "de"))
+    assert bodies.read(sent) == bodies.Parameters(STAMP, wanted)
+    # Bytes behind the numbers that are no such list: still the question.
+    assert bodies.read(m.Message(m.QUERY, VIN, STAMP + b"\x02\x01\x02\xff")) == bodies.Query(STAMP, (1, 2))
+
+
+def test_data_that_end_early_say_what_they_say() -> None:
+    whole = bodies.login_data(STAMP, 7, "89860924790023166606", ["10001", "10002"])
+    told = said(m.Message(m.LOGIN, VIN, whole[:-3]))
+    assert (told["time"], told["sn"], told["iccid"]) == ("2026-08-01 08:05:30", 7, "89860924790023166606")
+    assert (told["battery_code_len"], told["batteries"], told["left"]) == (5, [], 7)
+    for command in (m.LOGIN, m.LOGOUT, m.PLATFORM_LOGIN, m.SET):
+        told = said(m.Message(command, VIN, STAMP))
+        assert (told["time"], told["data_hex"]) == ("2026-08-01 08:05:30", STAMP.hex())
+    assert "time" not in said(m.Message(m.KEY, VIN, STAMP[:2], edition="2025"))
+
+
+def test_the_name_of_a_platform_may_be_cut_in_the_middle_of_a_character() -> None:
+    raw = "合肥新能源汽车平台".encode("gb18030")[: m.VIN_BYTES]
+    told = said(m.Message(m.HEARTBEAT, raw))
+    assert told["ok"] and told["vin"].startswith("合肥新能源汽车平")
+    assert explain(Capture(m.encode(m.Message(m.HEARTBEAT, b"\xff" * 17)))).error == "vin"
+
+
 def test_times() -> None:
     assert STAMP.hex() == "1a080108051e"
     assert m.parse_time(STAMP) == datetime(2026, 8, 1, 8, 5, 30)
