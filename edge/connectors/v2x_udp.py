@@ -23,11 +23,11 @@ from edge.connectors.station_server import News
 from edge.connectors.v2x_values import Window, changed, crossing_of, lights, notices
 from protocols.core.endpoint import Role
 from protocols.core.errors import LinkDown, LinkRefused, RemoteProtocolError
-from protocols.core.model import Sweep
+from protocols.core.model import Quality, Sweep
 from protocols.devices import DeviceType, load
 from protocols.devices.values import Raw, by_key, reading
 from protocols.v2x.endpoint import Heard, V2xEndpoint
-from protocols.v2x.messages import Notices, RoadUsers, Signals, Vehicle
+from protocols.v2x.messages import Notices, RoadUsers, Signals, Vehicle, made_ms
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ MAX_WAITING = 4_096
 _BATCH = 64
 #: How far a wrapper's time may be off before its unit's clock is called wrong.
 CLOCK_MS = 120_000
+
+#: Lights older than this are no lights of now: a clock that is off, or a feed that lags (fact sheet: 1 s is stale).
+STALE_MS = 2_000
 
 Datagram = tuple[bytes, str]
 #: Gives the next datagram with its sender; tests pass one of their own.
@@ -55,6 +58,7 @@ class _Unit:
         self.lights: dict[str, Raw] = {}
         self.notices: dict[str, Raw] = {}
         self.heard_s = 0.0
+        self.stale = False  # its lights come late, or its clock is off: they are suspect
 
 
 class _Inbox(asyncio.DatagramProtocol):
@@ -172,6 +176,7 @@ class V2xUdp:
                 crossing = crossing_of(one.message, unit.config.crossing)
                 if crossing is None:
                     return
+                self._judge_age(unit, one.message, sink, now_ms)
                 now = lights(crossing)
                 news = changed(unit.lights, now)
                 unit.lights = now
@@ -192,10 +197,21 @@ class V2xUdp:
             return
         lag_ms = now_ms - one.time_ms
         if abs(lag_ms) <= CLOCK_MS:
-            unit.news.over("dev.clock_skew", "")
+            unit.news.over("dev.clock_skew", "", "stale")
         elif unit.news.fresh("dev.clock_skew", "offset", "", now_ms):
             text = f"the unit's clock is {abs(lag_ms) / 1000:.0f} s {'behind' if lag_ms > 0 else 'ahead'}"
             sink.report("dev.clock_skew", unit.config.id, "offset", text)
+
+    def _judge_age(self, unit: _Unit, message: Signals, sink: Sink, now_ms: int) -> None:
+        at_ms = made_ms(message, now_ms)
+        unit.stale = at_ms is not None and abs(now_ms - at_ms) > STALE_MS
+        if not unit.stale or at_ms is None:
+            unit.news.over("dev.clock_skew", "", "offset")
+            return
+        sink.count("signals_stale", connector=self.id)
+        if unit.news.fresh("dev.clock_skew", "stale", "", now_ms):
+            text = f"its lights are {(now_ms - at_ms) / 1000:.0f} s old: a clock that is off, or a feed that lags"
+            sink.report("dev.clock_skew", unit.config.id, "stale", text)
 
     # -- windows and silence
 
@@ -229,7 +245,8 @@ class V2xUdp:
                 number, state = reading(point, raw)
                 names.append(point.name)
                 numbers.append(round(number, point.decimals))
-                quality.append(state)
+                suspect = unit.stale and key.startswith("phase/") and state == Quality.GOOD
+                quality.append(Quality.SUSPECT if suspect else state)
         if names:
             columns = (np.array(numbers, dtype=np.float64), np.array(quality, dtype=np.uint8))
             sink.sweep(Sweep(unit.config.id, now_ms, now_ms, tuple(names), *columns))

@@ -133,6 +133,7 @@ KINDS: Mapping[str, Kind] = {
         "v2x",
         "service",
         ("connect",),
+        clock=True,
         faults=frozenset({"duplicate", "wrong_version"}),
         no_faults=frozenset({"wrong_checksum", "wrong_address"}),
     ),

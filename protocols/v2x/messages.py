@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from protocols.v2x import scale
@@ -135,6 +136,17 @@ class RoadMap:
 
 
 Message = RoadUsers | Signals | Notices | Vehicle | RoadMap
+
+
+def made_ms(message: Signals, now_ms: int) -> int | None:
+    """When the message was made (UTC ms), as far as it says: minute of the year and millisecond of the minute, in the
+    year that is nearest to ``now_ms``."""
+    if message.moy is None or message.moy >= 527_040 or message.second_ms is None or message.second_ms > 60_999:
+        return None
+    year = datetime.fromtimestamp(now_ms / 1000, UTC).year
+    into_year_ms = message.moy * 60_000 + message.second_ms
+    starts = (round(datetime(one, 1, 1, tzinfo=UTC).timestamp() * 1000) for one in (year - 1, year, year + 1))
+    return min((start + into_year_ms for start in starts), key=lambda ms: abs(ms - now_ms))
 
 
 def place_of(position: Mapping[str, Any]) -> Place | None:

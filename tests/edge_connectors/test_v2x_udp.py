@@ -144,6 +144,18 @@ def test_faults_of_the_unit_cost_only_the_datagrams_they_hit() -> None:
     assert sink.states == [("rsu-1", True)]
 
 
+def test_a_wrong_clock_makes_lights_suspect_and_is_told_once() -> None:
+    sink = watched(scene(more='[[device.fault]]\nkind = "clock_step"\nat_s = 30\noffset_s = -900.0\n'), 70)
+    assert [(r.event_type, r.code) for r in sink.reports] == [("dev.clock_skew", "stale")]
+    marks = [
+        (s.source_ms - 1_772_409_600_000 > 30_000, int(s.quality[s.points.index("phase_1_light")]))
+        for s in sink.sweeps
+        if "phase_1_light" in s.points
+    ]
+    assert set(marks) == {(False, Quality.GOOD), (True, Quality.SUSPECT)}
+    assert set(sink.values("rsu-1", "motor_count")) == {20.0}
+
+
 def test_a_silent_unit_is_offline_and_its_lights_are_forgotten() -> None:
     sink = watched(scene(more='[[device.fault]]\nkind = "silence"\nat_s = 20\nfor_s = 40\n'), 90)
     assert sink.states == [("rsu-1", True), ("rsu-1", False), ("rsu-1", True)]
@@ -202,6 +214,27 @@ def test_a_flashing_controller_says_so_and_another_crossing_is_not_ours() -> Non
     first = next(s for s in sink.sweeps if "phase_1_left" in s.points)
     assert first.quality[first.points.index("phase_1_left")] == Quality.MISSING
     assert not by_hand(steps, device={"sender": "10.0.0.1", "crossing": 5}).sweeps
+
+
+def test_old_lights_are_suspect() -> None:
+    """2026-03-02 00:00:00 UTC is minute 86 400 of the year."""
+
+    def spat(second_ms: int) -> bytes:
+        return frame_of(Signals(1, (Crossing(None, 4, (Phase(1, "red", 5.0),)),), 86_400, second_ms))
+
+    async def fresh(send: Any) -> None:
+        send(spat(0), "10.0.0.1")
+
+    async def late(send: Any) -> None:
+        await asyncio.sleep(8)
+        send(spat(0), "10.0.0.1")
+
+    sink = by_hand(fresh)
+    assert {int(q) for s in sink.sweeps for q in s.quality} == {Quality.GOOD} and not sink.reports
+    sink = by_hand(late)
+    first = next(s for s in sink.sweeps if "phase_1_light" in s.points)
+    assert first.quality[first.points.index("phase_1_light")] == Quality.SUSPECT
+    assert [(r.event_type, r.code) for r in sink.reports] == [("dev.clock_skew", "stale")]
 
 
 def test_a_window_is_bounded() -> None:

@@ -32,6 +32,7 @@ from protocols.v2x.messages import (
     Vehicle,
     from_csae53,
     from_j2735,
+    made_ms,
 )
 from tests.protocols.vectors import Vector, vectors
 
@@ -227,6 +228,16 @@ def test_times_in_the_hour_become_times_left() -> None:
     assert isinstance(message, Signals)
     # 59:50 now, the mark says 0:10: over the hour's edge.
     assert message.crossings[0].phases == (Phase(2, "red", 20.0, 20.0, None),)
+
+
+def test_when_a_message_was_made_also_at_new_year() -> None:
+    new_year_ms = 1_767_225_600_000  # 2026-01-01
+    late = Signals(1, (), moy=525_599, second_ms=59_500)
+    assert made_ms(late, new_year_ms + 200) == new_year_ms - 500
+    early = Signals(1, (), moy=0, second_ms=300)
+    assert made_ms(early, new_year_ms - 100) == new_year_ms + 300
+    assert made_ms(Signals(1, (), moy=527_040, second_ms=1), new_year_ms) is None
+    assert made_ms(Signals(1, (), moy=5, second_ms=65_535), new_year_ms) is None
 
 
 def test_of_a_forecast_only_the_present_state_counts() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from datetime import UTC, datetime
 
 from firmware_sim.devices.world import Senses, World
 from firmware_sim.faults import Faults
@@ -59,8 +60,9 @@ class RoadsideUnit:
             return []
         self._count = (self._count + 1) % 128
         out: list[tuple[float, bytes]] = []
-        for message in self._messages(t_s):
-            data = self._endpoint.send(message, now_ms)
+        own_ms = now_ms + self.faults.clock_offset_ms(t_s, now_ms, self.world.start_ms)
+        for message in self._messages(t_s, own_ms):
+            data = self._endpoint.send(message, own_ms)
             if self.faults.on("wrong_version", t_s, now_ms):
                 data = bytes((data[0] | 0x80,)) + data[1:]
             outgoing = self.faults.outgoing(data, t_s, now_ms)
@@ -70,14 +72,16 @@ class RoadsideUnit:
             out += [(outgoing.delay_s, outgoing.data)] * times
         return out
 
-    def _messages(self, t_s: float) -> list[Message]:
+    def _messages(self, t_s: float, own_ms: int) -> list[Message]:
         users = [one for kind in _POINTS for one in self._users(kind, t_s)]
         out: list[Message] = [
             RoadUsers(self._count, self._address, self._place, tuple(users[at : at + _PER_MESSAGE]))
             for at in range(0, len(users), _PER_MESSAGE)
         ]
         phases = tuple(self._phase(number, t_s) for number in self._phases)
-        out.append(Signals(self._count, (Crossing(None, self._crossing, phases, (5,)),)))
+        begin = datetime(datetime.fromtimestamp(own_ms / 1000, UTC).year, 1, 1, tzinfo=UTC)
+        minute, second_ms = divmod(own_ms - round(begin.timestamp() * 1000), 60_000)
+        out.append(Signals(self._count, (Crossing(None, self._crossing, phases, (5,)),), minute, second_ms))
         if self.senses.has("events"):
             wanted = self.senses("events", t_s)
             number = 0 if math.isnan(wanted) else min(8, max(0, round(wanted)))
