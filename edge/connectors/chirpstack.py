@@ -89,8 +89,8 @@ class Chirpstack:
         application = self._config.application or "+"
         session = Session(
             client_id=f"citybrain-{self.id}",
-            # The older topics of the third generation have no level ``event``.
-            subscriptions=[(f"application/{application}/device/+/event/+", 1)],
+            # Servers before 3.11 publish without the level ``event``: device/{eui}/rx.
+            subscriptions=[(f"application/{application}/device/+/{rest}", 1) for rest in ("event/+", "+")],
             clean=False,
         )
         link = self._link = await self._dial(session)
@@ -110,6 +110,9 @@ class Chirpstack:
     def _take(self, message: Message, link: MqttLink, sink: Sink) -> None:
         """Every message is acknowledged once: refused ones at once, or they would come for ever."""
         done = _Once(lambda: link.ack(message))
+        if message.topic.endswith("/tx"):  # a command of those servers, not an event
+            done()
+            return
         sensor: _Sensor | None = None
         try:
             address = events.parse_topic(message.topic)

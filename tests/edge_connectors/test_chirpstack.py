@@ -235,6 +235,21 @@ def test_damaged_events_are_refused_with_their_reason_and_do_not_come_again() ->
     play(body)
 
 
+def test_servers_before_3_11_publish_without_the_level_event() -> None:
+    async def body(field: Field) -> None:
+        await asyncio.sleep(2)
+        field.sink.sweeps.clear()
+        found = {"applicationID": "7", "devEUI": TEMP, "fCnt": 3, "objectJSON": '{"temperature": 4.5}'}
+        for word in ("rx", "tx"):
+            topic = f"application/7/device/{TEMP}/{word}"
+            field.broker.publish(Published(topic, json.dumps(found).encode(), 1))
+        await asyncio.sleep(0.1)
+        assert field.sink.values("temp-1", "temperature") == [4.5]
+        assert field.sink.reports == [] and field.unacked() == 0
+
+    play(body)
+
+
 def test_times_that_cannot_be_are_replaced_and_marked() -> None:
     async def body(field: Field) -> None:
         field.publish(
