@@ -73,8 +73,8 @@ class _Counting(MemoryLedger):
         super().__init__()
         self._answers = answers
 
-    def write(self, k: str, dev: str, ms: int, **fields: Any) -> None:
-        self._answers.value += k == "ans"
+    def write(self, entry: str, device: str, now_ms: int, **more: object) -> None:
+        self._answers.value += entry == "ans"
 
 
 def _meters(kind: str, baud: int, path: str, busy_s: Any, answers: Any, ready: Any) -> None:

@@ -23,14 +23,16 @@ from tests.edge_connectors.test_line_faults import Counting
 _FIRST = 1
 
 
-def noise_server(framer: FramerType) -> ModbusTcpServer:
+def device() -> ModbusDeviceContext:
     registers = ModbusSequentialDataBlock(_FIRST, [623, 702, 0])
     coils = ModbusSequentialDataBlock(_FIRST, [False] * 8)
     inputs = ModbusSequentialDataBlock(_FIRST, [True] * 8)
-    device = ModbusDeviceContext(hr=registers, co=coils, di=inputs)
-    return ModbusTcpServer(
-        ModbusServerContext(devices={4: device, 5: device}, single=False), framer=framer, address=("127.0.0.1", 0)
-    )
+    return ModbusDeviceContext(hr=registers, co=coils, di=inputs)
+
+
+def noise_server(framer: FramerType) -> ModbusTcpServer:
+    context = ModbusServerContext(devices={4: device(), 5: device()}, single=False)
+    return ModbusTcpServer(context, framer=framer, address=("127.0.0.1", 0))
 
 
 async def listening(server: ModbusTcpServer) -> int:

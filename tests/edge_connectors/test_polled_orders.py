@@ -15,9 +15,10 @@ from edge.connectors.build import build
 from edge.connectors.config import ConnectorConfig, Dlt645Config, Dlt645Device, ModbusDevice, ModbusRtuConfig
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.rig.virtual_rig import VirtualRig
-from protocols.core.errors import ConfigError, LinkDown
+from protocols.core.errors import ConfigError, LinkDown, LocalProtocolError
 from protocols.devices import CommandType, load
 from protocols.modbus import orders
+from protocols.modbus.messages import WriteRequest
 from tests.support.virtual import RecordingSink, play, running
 
 SMART = "meter/electricity_three_phase_smart"
@@ -275,19 +276,19 @@ def command(key: str, *arguments: Any) -> CommandType:
 def test_what_a_key_writes(key: str, value: float, function: int, words: tuple[int, ...]) -> None:
     kind = load("io/relay_box_8")
     request = orders.request(1, orders.target(command(key, "x"), kind), {"x": value})
-    assert isinstance(request, orders.WriteRequest)
+    assert isinstance(request, WriteRequest)
     assert (request.function, request.values) == (function, words)
 
 
 def test_a_fixed_value_needs_no_argument() -> None:
     request = orders.request(1, orders.target(command("holding:3:u16=2"), load("io/relay_box_8")), {})
-    assert request == orders.WriteRequest(1, 6, 3, (2,))
+    assert request == WriteRequest(1, 6, 3, (2,))
 
 
 @pytest.mark.parametrize("value", [70_000, -1])
 def test_what_does_not_fit_is_refused_before_it_is_sent(value: float) -> None:
     target = orders.target(command("holding:3:u16", "x"), load("io/relay_box_8"))
-    with pytest.raises(orders.LocalProtocolError, match="does not fit"):
+    with pytest.raises(LocalProtocolError, match="does not fit"):
         orders.request(1, target, {"x": value})
 
 
