@@ -175,15 +175,7 @@ def _record(data: bytes, start: int) -> Record:
         device |= (dife >> 6 & 1) << n
     vif = _byte(data, at, "a VIF")
     at += 1
-    custom: str | None = None
-    if vif & 0x7F == 0x7C:
-        size = _byte(data, at, "a VIF text")
-        at += 1
-        if at + size > len(data):
-            raise _Cut("the data end in a VIF text")
-        custom = data[at : at + size][::-1].decode("latin-1")
-        at += size
-    vifes, at = _extensions(data, at, vif, "VIFE")
+    custom, vifes, at = _text_unit(data, at, vif) if vif & 0x7F == 0x7C else (None, *_extensions(data, at, vif, "VIFE"))
     what, rest = _meaning(vif, vifes, custom)
     raw, text, number, at, damaged = _data(data, at, dif & 0x0F)
     when = ""
@@ -195,6 +187,31 @@ def _record(data: bytes, start: int) -> Record:
         "value", start, at - start, raw, dif >> 4 & 3, storage, tariff if difes else None, device if difes else None,
         what, tuple(rest), number, text, when, damaged,
     )  # fmt: skip
+
+
+def _text_unit(data: bytes, at: int, vif: int) -> tuple[str, list[int], int]:
+    """A unit in words. Half of the makers put it right behind the VIF, half behind the extensions (the standard was
+    read both ways): where the first reading gives no text, the second one is tried."""
+    try:
+        custom, then = _characters(data, at)
+        if not vif & 0x80 or custom.isprintable():
+            return custom, *_extensions(data, then, vif, "VIFE")
+    except _Cut:
+        if not vif & 0x80:
+            raise
+    vifes, at = _extensions(data, at, vif, "VIFE")
+    custom, at = _characters(data, at)
+    if not custom.isprintable():
+        raise _Cut("a VIF text that is none")
+    return custom, vifes, at
+
+
+def _characters(data: bytes, at: int) -> tuple[str, int]:
+    size = _byte(data, at, "a VIF text")
+    at += 1
+    if at + size > len(data):
+        raise _Cut("the data end in a VIF text")
+    return data[at : at + size][::-1].decode("latin-1"), at + size
 
 
 def _meaning(vif: int, vifes: list[int], custom: str | None) -> tuple[Meaning, list[int]]:

@@ -382,3 +382,10 @@ def test_a_reply_in_an_unknown_form_has_no_records() -> None:
 @pytest.mark.parametrize(("vif", "unit"), [("6F", "Reserved"), ("FD7F", "Reserved"), ("FD48", "V")])
 def test_reserved_codes_are_named_as_that(vif: str, unit: str) -> None:
     assert _telegram(f"01{vif}01")["records"][0]["unit"] == unit
+
+
+@pytest.mark.parametrize("vib", ["FC0348522574", "FC7403485225"])
+def test_a_unit_in_words_stands_before_or_behind_the_extensions(vib: str) -> None:
+    (read,) = read_telegram(0x78, bytes.fromhex(f"02{vib}440D")).records
+    assert (read.meaning.quantity, read.number, read.vifes) == ("%RH", Decimal("33.96"), (0x74,))
+    assert not read_telegram(0x78, bytes.fromhex("02FC1348522574440D")).records  # neither reading has its text
