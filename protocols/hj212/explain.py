@@ -125,12 +125,13 @@ def _told(data: bytes, found: Found, frame: RawFrame, packets: list[Packet]) -> 
     wire = data[found.at : found.at + found.size]
     printed = wire[-4:].decode("ascii", "replace")
     verdict = Verdict(RULES[frame.variant], printed, checksum(frame.data, frame.variant))
-    length = int(wire[2:6])
+    digits = len(wire) - len(frame.data) - 6
+    length = int(wire[2 : 2 + digits])
     fields = [
         Field("start", "##", found.at, 2, "包头", "start"),
-        Field("len", length, found.at + 2, 4, "数据段长度", "length of the data"),
+        Field("len", length, found.at + 2, digits, "数据段长度", "length of the data"),
     ]
-    fields += _data_fields(frame.data, found.at + 6)
+    fields += _data_fields(frame.data, found.at + 2 + digits)
     fields.append(Field("crc", printed, found.at + found.size - 4, 4, "校验码", "checksum"))
     hints: list[str] = []
     if frame.variant != "hj212":
@@ -139,6 +140,8 @@ def _told(data: bytes, found: Found, frame: RawFrame, packets: list[Packet]) -> 
         )
     if not frame.length_ok:
         hints.append(_length_hint(length, len(frame.data)))
+    if digits != 4:
+        hints.append(f"the length field has {digits} digits, the standard has four")
     try:
         packet = parse(frame)
     except RemoteProtocolError as error:

@@ -236,11 +236,13 @@ class Scanner:
     def _judge(self, start: int, tails: Sequence[int], *, at_rest: bool) -> _Hit | _Bad | None:
         held = self._held
         digits = bytes(held[start + 2 : start + 6])
-        if digits and not digits.isdigit():
+        said = len(digits) - len(digits.lstrip(b"0123456789"))
+        if said < len(digits) and (self._strict or said < 2 or not digits[said : said + 1].isalpha()):
             return _Bad("garbage")
-        if len(digits) < 4:
+        if len(digits) < 4 and said == len(digits):
             return None
-        body, length = start + 6, int(digits)
+        # Senders that print the length without leading zeros go straight on with QN or ST.
+        body, length = start + 2 + said, int(digits[:said])
         if len(held) >= body + length + 4 and (frame := self._read(body, body + length, length)) is not None:
             return _Hit(body + length + 4, frame)
         # The standard's checksum has 256 values only: a guess must not reach over a line end or the next start.
@@ -256,13 +258,16 @@ class Scanner:
                 return _Hit(tail + 4, frame)
             elif over:
                 return _Bad("crc")
-        if at_rest and limit is None and not self._strict and len(held) - 4 > body:
+        if at_rest and limit is None and len(held) - 4 > body:
             # The closing && and the line end are both gone: what stands last may still be the checksum.
             tail = len(held) - 4
             if (frame := self._read(body, tail, length)) is not None:
-                return _Hit(tail + 4, frame)
-        # The length was wrong and nothing before the end of the line fits either.
-        return _Bad("length") if limit is not None and len(held) >= body + length + 4 else None
+                return _Bad("length") if self._strict else _Hit(tail + 4, frame)
+        end = body + length + 4
+        if len(held) < end or (limit is None and not at_rest):
+            return None
+        # All of it is here and nothing fits: behind the end of the line the length was wrong, else the checksum is.
+        return _Bad("length" if limit is not None and limit.start() < end else "crc")
 
     def _read(self, body: int, tail: int, length: int) -> RawFrame | None:
         """The frame whose data end at ``tail``, if the checksum there fits. Each span is computed once."""

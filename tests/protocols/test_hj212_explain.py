@@ -199,3 +199,34 @@ def test_names() -> None:
         *("3011", "3012", "3013", "3014", "3015", "3016", "3021")
     }
     assert [edition(flag) for flag in (None, 1, 5, 9, 13)] == ["", "2005", "2017", "2025", "version 3"]
+
+
+def test_a_whole_frame_with_a_checksum_that_is_none_is_no_short_one() -> None:
+    body = encode_data(GOOD)
+    for end in (b"", b"\r\n"):
+        for strict in (False, True):
+            assert explain(Capture(framed(body, check="XXXX") + end, strict=strict)).error == "crc"
+    assert explain(Capture(framed(body)[:-2])).error == "short"
+
+
+def test_a_lost_closing_mark_is_a_wrong_length_to_the_standard() -> None:
+    bare = encode_data(GOOD)[:-2]  # a forwarder takes the last six characters off, whatever they are
+    for end in (b"", b"\r\n"):
+        wire = framed(bare, length=len(bare) + 2) + end
+        assert explain(Capture(wire, strict=True)).error == "length"
+        assert explain(Capture(wire)).said()["length_ok"] is False
+
+
+def test_a_length_without_leading_zeros() -> None:
+    body = f"QN=;ST=23;CN=1012;PW=1;MN={MN};CP=&&SystemTime=20260302120000&&".encode()
+    wire = b"##%d%b%b" % (len(body), body, checksum(body).encode())
+    told = explain(Capture(wire + b"\r\n" + wire))
+    assert (told.said()["frames"], told.said()["len"], told.said()["length_ok"]) == (2, len(body), True)
+    assert "2 digits" in hints(told)
+    (field,) = [one for one in told.frames[0].fields if one.name == "SystemTime"]
+    assert field.offset is not None and wire[field.offset :].startswith(b"SystemTime=")
+    assert explain(Capture(wire, strict=True)).error == "garbage"
+    assert explain(Capture(wire[:40])).error == "short"
+    station = Hj212Endpoint(Role.SLAVE)
+    found = [one for at in range(len(wire)) for one in station.feed(wire[at : at + 1], 0)]
+    assert [one.cn for one in found if isinstance(one, Packet)] == ["1012"]
