@@ -89,7 +89,7 @@ def _as_meant(capture: Capture, framing: Framing) -> bytes:
     if capture.strict:
         return data
     if framing == "ascii" and not data.endswith(b"\n"):
-        return data.rstrip() + b"\r\n" if _whole_text(data) else data
+        return data.rstrip() + b"\r\n" if data.endswith(b"\r") or _whole_text(data) else data
     if framing == "tcp" and len(data) > 9 and data[7] in READS:
         length = int.from_bytes(data[4:6], "big")
         if len(data) - 6 == length + 1 == data[8] + 3:

@@ -182,7 +182,7 @@ def test_a_text_copied_without_its_line_end_is_read(text: str) -> None:
     assert explain(Capture(text.encode())).said()["exception"] == 2
 
 
-@pytest.mark.parametrize(("text", "error"), [(":11830", "short"), (":1183026B\r\n", "lrc"), (":1183026", "short")])
+@pytest.mark.parametrize(("text", "error"), [(":11830", "short"), (":1183026B\r\n", "lrc"), (":1183026B\r", "lrc")])
 def test_a_text_that_is_cut_or_wrong_is_not(text: str, error: str) -> None:
     assert explain(Capture(text.encode())).error == error
 
