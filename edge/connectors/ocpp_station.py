@@ -20,7 +20,8 @@ from edge.connectors.station_clock import StationClock
 from edge.connectors.station_server import Station
 from protocols.devices import DeviceType, load
 from protocols.devices.values import Raw
-from protocols.ocpp.reports import ENERGY, Transaction
+from protocols.ocpp.reports import Transaction
+from protocols.ocpp.samples import ENERGY
 from protocols.ocpp.times import Instant
 
 #: Transactions of one station whose connector and start are remembered; a station has as many as it has connectors.

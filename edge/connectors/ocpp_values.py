@@ -16,7 +16,7 @@ import numpy as np
 from protocols.core.model import Float64s, Quality, UInt8s
 from protocols.devices import DeviceType, Point
 from protocols.devices.values import Raw, by_key, reading
-from protocols.ocpp.reports import ENERGY, Metered, Sample
+from protocols.ocpp.samples import ENERGY, Metered, Sample
 
 #: What a meter outside the station measures is not the station's: only these places are taken for its values.
 _OWN = frozenset({"Outlet", "Inlet"})

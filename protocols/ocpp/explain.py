@@ -16,7 +16,8 @@ from protocols.core.explain import Capture, Explanation, Field, Told, refused
 from protocols.ocpp import times
 from protocols.ocpp.frame import VERSIONS, Call, CallError, CallResult, FrameError, Message, Version, encode, parse
 from protocols.ocpp.labels import ACTIONS, FIELDS, STATUS
-from protocols.ocpp.reports import Meter, Transaction, Understood, normalized, understand
+from protocols.ocpp.reports import Meter, Transaction, Understood, understand
+from protocols.ocpp.samples import normalized
 from protocols.ocpp.schema import Violation, actions, check, formation
 
 NAME = "ocpp"

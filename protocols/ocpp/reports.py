@@ -10,90 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from protocols.ocpp import times
 from protocols.ocpp.frame import Call, Version
+from protocols.ocpp.samples import Metered, Sample, decimal, normalized, sample
 from protocols.ocpp.schema import Violation, check
 from protocols.ocpp.times import Instant
 
-ENERGY = "Energy.Active.Import.Register"
 #: Larger lists in one report are cut: no station samples that much between two messages.
 MAX_SAMPLES = 2_000
-
-#: Unit as sent -> (unit used here, factor). ("UnitOfMeasure" of 1.6, the standardized units of 2.0.1.)
-UNITS: Mapping[str, tuple[str, Decimal]] = {
-    **{
-        unit: (unit, Decimal(1))
-        for unit in ("Wh", "W", "A", "V", "VA", "var", "varh", "VAh", "Percent", "Hz", "Celsius")
-    },
-    **{f"k{unit}": (unit, Decimal(1000)) for unit in ("Wh", "W", "VA", "var", "varh", "VAh", "V")},
-    "mA": ("A", Decimal("0.001")),
-    "Hertz": ("Hz", Decimal(1)),
-    "Celcius": ("Celsius", Decimal(1)),
-    "C": ("Celsius", Decimal(1)),
-    "%": ("Percent", Decimal(1)),
-}
-#: What a value without a measurand is, by its unit: real stations leave the measurand out for amperes too.
-_BY_UNIT = {
-    "A": "Current.Import",
-    "V": "Voltage",
-    "W": "Power.Active.Import",
-    "Percent": "SoC",
-    "Celsius": "Temperature",
-    "Hz": "Frequency",
-}
-_DEFAULT_UNIT = (
-    ("Energy.Reactive", "varh"),
-    ("Energy.Apparent", "VAh"),
-    ("Energy", "Wh"),
-    ("Power.Active", "W"),
-    ("Power.Offered", "W"),
-    ("Power.Reactive", "var"),
-    ("Power.Factor", ""),
-    ("Current", "A"),
-    ("Voltage", "V"),
-    ("SoC", "Percent"),
-    ("Temperature", "Celsius"),
-    ("Frequency", "Hz"),
-)
-CONTEXTS = frozenset(
-    {
-        *("Interruption.Begin", "Interruption.End", "Other", "Sample.Clock", "Sample.Periodic"),
-        *("Transaction.Begin", "Transaction.End", "Trigger"),
-    }
-)
 STATUS_16 = (
     *("Available", "Preparing", "Charging", "SuspendedEVSE", "SuspendedEV", "Finishing", "Reserved"),
     *("Unavailable", "Faulted"),
 )
 STATUS_201 = ("Available", "Occupied", "Reserved", "Unavailable", "Faulted")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One value in base units. ``unit`` "" for factors; ``phase`` "" or L1, L2, L3, N ..."""
-
-    measurand: str
-    value: Decimal
-    unit: str
-    context: str = "Sample.Periodic"
-    phase: str = ""
-    location: str = "Outlet"
-
-    @property
-    def usable(self) -> bool:
-        """A measurement, not a limit that a maker smuggled in under a context of its own."""
-        return self.context in CONTEXTS
-
-
-@dataclass(frozen=True, slots=True)
-class Metered:
-    """Values of one moment; ``time`` None: the station did not say a readable one."""
-
-    time: Instant | None
-    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +130,7 @@ class _Reader:
 
     def whole(self, name: str, *, of: Mapping[str, Any] | None = None, needed: bool = False) -> int | None:
         value = (self.payload if of is None else of).get(name)
-        found = _decimal(value)
+        found = decimal(value)
         if found is not None and found == found.to_integral_value() and abs(found) < 10**18:
             return int(found)
         self.lost |= needed
@@ -233,60 +165,20 @@ class _Reader:
                 if left == 0:
                     break
                 left -= 1
-                sample = _sample(raw, self.notes)
-                if sample is not None:
-                    samples.append(sample)
+                found = sample(raw, self.notes)
+                if found is not None:
+                    samples.append(found)
             out.append(Metered(self.instant(of=one), tuple(samples)))
         return tuple(out)
 
     def transaction(self, value: Any) -> str:
         """1.6: a positive 31-bit number that the server gave; what stations send for "none" is none."""
-        found = _decimal(value)
+        found = decimal(value)
         if found is not None and 0 < found < 2**31 and found == found.to_integral_value():
             return str(int(found))
         if value is not None:
             self.notes["transaction_id"] = None
         return ""
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        found = Decimal(value) if isinstance(value, int | Decimal) else Decimal(str(value).strip())
-    except (InvalidOperation, ValueError):
-        return None
-    return found if found.is_finite() and abs(found) < Decimal(10) ** 24 else None
-
-
-def _sample(raw: Mapping[str, Any], notes: dict[str, Any]) -> Sample | None:
-    value = _decimal(raw.get("value"))
-    if value is None:
-        notes["unreadable_values"] = notes.get("unreadable_values", 0) + 1
-        return None
-    described = raw.get("unitOfMeasure")
-    measure: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
-    measurand = raw.get("measurand")
-    told = raw.get("unit", measure.get("unit"))
-    measurand = measurand if isinstance(measurand, str) and measurand else ""
-    told = told if isinstance(told, str) else ""
-    unit, factor = UNITS.get(told, (told[:20], Decimal(1)))
-    if not measurand:
-        measurand = _BY_UNIT.get(unit, ENERGY)
-    if not told:
-        unit = next((name for start, name in _DEFAULT_UNIT if measurand.startswith(start)), "")
-    power = measure.get("multiplier")
-    if isinstance(power, int) and not isinstance(power, bool) and -12 <= power <= 12:
-        factor *= Decimal(10) ** power
-
-    def text(name: str, default: str) -> str:
-        found = raw.get(name)
-        return found[:40] if isinstance(found, str) and found else default
-
-    phase = text("phase", "").removesuffix("-N")
-    return Sample(
-        measurand[:60], value * factor, unit, text("context", "Sample.Periodic"), phase, text("location", "Outlet")
-    )
 
 
 def understand(call: Call, version: Version) -> Understood:
@@ -305,25 +197,6 @@ def understand(call: Call, version: Version) -> Understood:
     if isinstance(report, Meter) or (isinstance(report, Transaction) and report.metered):
         notes["values"] = normalized(report.metered)
     return Understood(report if accepted else None, violations, notes)
-
-
-def normalized(metered: Iterable[Metered]) -> list[dict[str, Any]]:
-    """Samples as plain JSON."""
-    out = []
-    for one in metered:
-        for sample in one.samples:
-            row: dict[str, Any] = {
-                "measurand": sample.measurand,
-                "value": f"{sample.value.normalize():f}",
-                "unit": sample.unit,
-                "context": sample.context,
-            }
-            if sample.phase:
-                row["phase"] = sample.phase
-            if sample.location != "Outlet":
-                row["location"] = sample.location
-            out.append(row)
-    return out
 
 
 def _known(status: str, known: tuple[str, ...]) -> str:
@@ -350,7 +223,7 @@ def _v16(action: str, read: _Reader) -> Report | None:
                 "Started",
                 place,
                 time=read.instant(),
-                meter_wh=_decimal(read.payload.get("meterStart")),
+                meter_wh=decimal(read.payload.get("meterStart")),
                 tag=read.text("idTag"),
             )
         case "StopTransaction":
@@ -359,7 +232,7 @@ def _v16(action: str, read: _Reader) -> Report | None:
                 None,
                 read.transaction(read.payload.get("transactionId")),
                 read.instant(),
-                _decimal(read.payload.get("meterStop")),
+                decimal(read.payload.get("meterStop")),
                 read.metered(read.payload.get("transactionData"), "transactionData"),
                 read.text("reason") or "Local",
                 tag=read.text("idTag"),

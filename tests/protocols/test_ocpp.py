@@ -17,7 +17,8 @@ from protocols.ocpp import times
 from protocols.ocpp.endpoint import REMEMBERED, OcppEndpoint, Unanswered
 from protocols.ocpp.explain import explain
 from protocols.ocpp.frame import MAX_BYTES, Call, CallError, CallResult, FrameError, encode, parse
-from protocols.ocpp.reports import ENERGY, Meter, Status, Transaction, understand
+from protocols.ocpp.reports import Meter, Status, Transaction, understand
+from protocols.ocpp.samples import ENERGY
 from protocols.ocpp.schema import actions, check
 from tests.protocols.vectors import Vector, vectors
 
@@ -70,7 +71,7 @@ def test_the_answer_is_the_vectors(row: Vector) -> None:
     server = OcppEndpoint(Role.MASTER, version=row["version"])
     heard = server.feed(row["text"].encode(), 0)
     if wanted[0] == 3:
-        assert heard == [request]
+        assert heard == [request] and isinstance(request, Call)
         assert json.loads(server.send(CallResult(request.id, wanted[2], request.action), 0)) == wanted
         return
     found = json.loads(server.take_output())
@@ -139,7 +140,7 @@ def test_a_call_without_a_payload_is_answered(text: str) -> None:
 
 
 def test_a_limit_keeps_its_one_decimal() -> None:
-    profile = {
+    profile: dict[str, Any] = {
         "connectorId": 1,
         "csChargingProfiles": {
             "chargingProfileId": 1,

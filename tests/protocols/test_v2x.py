@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -308,7 +309,7 @@ def test_a_unit_with_newer_fields_is_read_all_the_same() -> None:
     """What a later edition adds behind an extension mark is skipped, the rest is read."""
     import asn1tools
 
-    text = (schema.resources.files(schema.__package__) / "csae53.asn").read_text(encoding="utf-8")
+    text = (resources.files("protocols.v2x") / "csae53.asn").read_text(encoding="utf-8")
     newer = text.replace(
         "vehicleClass VehicleClassification OPTIONAL, ... }",
         "vehicleClass VehicleClassification OPTIONAL, ..., more INTEGER (0..300) }",
