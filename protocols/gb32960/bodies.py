@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.gb32960.items import Item, join, parse_items
-from protocols.gb32960.messages import PLAIN, QUERY, Message, filled, text_of
+from protocols.gb32960.messages import PLAIN, QUERY, Message, filled, parse_time, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,20 @@ def beginning(message: Message) -> Body:
     if message.command == 0x01 and len(data) >= 30:
         return Login(data[:6], int.from_bytes(data[6:8], "big"), text_of(data[8:28]), data[29], ((),))
     return Stamp(data[:6])
+
+
+def deviating(message: Message) -> Report | None:
+    """A report as the standard has none, for a reader of captures: items under an answer flag, or without the time in
+    front. None unless the items fill the data; nobody stores such a thing, its time cannot be trusted."""
+    if message.command not in (0x02, 0x03) or message.encryption != PLAIN or len(message.data) <= 6:
+        return None
+    with_time, without = (message.data[:6], message.data[6:]), (b"", message.data)
+    order = (without, with_time) if parse_time(message.data[:6]) is None else (with_time, without)
+    for stamp, data in order:
+        items, rest = parse_items(data, message.edition)
+        if items and not rest:
+            return Report(stamp, items)
+    return None
 
 
 def _at_least(message: Message, size: int) -> bytes:

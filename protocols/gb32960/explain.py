@@ -147,6 +147,11 @@ def _tell(cut: Cut) -> Told:
         body = bodies.beginning(message)
         hints.append(str(error))
         values["data_hex"] = message.data.hex()
+    odd = isinstance(body, bodies.Report) and (body.rest or messages.parse_time(body.stamp) is None)
+    other = bodies.deviating(message) if odd or not message.is_command else None
+    if other is not None and other != body:
+        body = other
+        hints.append("a report under an answer flag" if other.stamp else "a report without the time in front")
     _tell_body(message, body, at + frame.HEADER, fields, values, hints)
     _tell_reply(message, values)
     verdict = Verdict(_RULE, f"{data[-1]:02X}", f"{frame.checksum(data):02X}")
@@ -174,7 +179,7 @@ def _tell_body(
         values[name] = value
 
     stamp = getattr(body, "stamp", None)
-    if stamp is not None:
+    if stamp:
         local = messages.parse_time(stamp)
         add("time", None if local is None else local.isoformat(" "), 0, 6, "数据采集时间", "time, UTC+8")
         if local is None:
@@ -207,7 +212,7 @@ def _tell_body(
             add("password", body.password, 20, 20, "平台密码", "password")
             add("declared_encrypt", body.encryption, 40, 1, "加密规则", "encryption")
         case bodies.Report():
-            _tell_report(message, body, at + 6, fields, values, hints)
+            _tell_report(message, body, at + len(body.stamp), fields, values, hints)
         case bodies.Query():
             add("params", list(body.ids), 7, len(body.ids), "查询参数", "parameters asked for")
         case bodies.Parameters():

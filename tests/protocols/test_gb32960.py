@@ -258,6 +258,24 @@ def test_values_sent_with_the_flag_of_a_question() -> None:
     assert bodies.read(m.Message(m.QUERY, VIN, STAMP + b"\x02\x01\x02\xff")) == bodies.Query(STAMP, (1, 2))
 
 
+def test_reports_without_the_time_or_under_an_answer_flag_are_told() -> None:
+    items = (i.item(0x04, {"state": "on", "crank_rpm": 2000}), i.item(0x05, {"lon": 117.045208, "lat": 30.34461}))
+    want = ["engine", "position"]
+    for answer in (m.IS_COMMAND, m.OK):
+        bare = m.Message(m.REALTIME, VIN, i.join(items), answer)
+        assert [one["name"] for one in said(bare)["items"]] == want
+        assert "time" not in said(bare)
+        fields = explain(Capture(m.encode(bare))).frames[0].fields
+        (rpm,) = [one for one in fields if one.name == "items[0].crank_rpm"]
+        assert rpm.offset == 24 + 2
+    answered = said(replace(report(*items), answer=m.OK))
+    assert ([one["name"] for one in answered["items"]], answered["time"]) == (want, "2026-08-01 08:05:30")
+    unset = said(report(*items, stamp=b"\xff" * 6))
+    assert ([one["name"] for one in unset["items"]], unset["time"]) == (want, None)
+    # A connector takes neither: nobody knows when that was.
+    assert bodies.read(m.Message(m.REALTIME, VIN, i.join(items), m.OK)) == bodies.Stamp(i.join(items)[:6])
+
+
 def test_data_that_end_early_say_what_they_say() -> None:
     whole = bodies.login_data(STAMP, 7, "89860924790023166606", ["10001", "10002"])
     told = said(m.Message(m.LOGIN, VIN, whole[:-3]))
