@@ -15,6 +15,7 @@ from protocols.dlt645.hints import checksum_hints, error_hints, shape_hints, shi
 from protocols.dlt645.identifiers import STATUS_BITS, entry, is_block, lookup
 from protocols.dlt645.messages import (
     CHANGE_BAUD,
+    RELAY,
     WRITE,
     WRITE_1997,
     AddressReply,
@@ -309,11 +310,18 @@ def _order(message: Command, at: int) -> tuple[dict[str, Any], list[Field]]:
         if message.function in (WRITE_1997, WRITE) and len(data) >= 2:
             width = 2 if message.function == WRITE_1997 else 4
             di = data[width - 1 :: -1].hex().upper()
+            if message.function == WRITE and len(data) >= 12:  # a level that is no BCD
+                parts = write_parts(message)
+                values = {"password": parts.password, "operator": parts.operator}
+                width = 12
             rest = data[width:].hex().upper()
-            return {"di": di, "write_hex": rest}, [
+            return {"di": di, **values, "write_hex": rest}, [
                 _di(di, at),
                 Field("data", rest, at + width, None, "数据", "data"),
             ]
+        if message.function == RELAY and len(data) > 8:
+            n1 = f"{data[8]:02X}"
+            return {"relay": None, "n1": n1}, [Field("n1", n1, at + 8, 1, "控制命令", f"relay order ({error})")]
         return {}, [Field("data", data.hex().upper(), at, len(data), "数据", f"data ({error})")]
     match found:
         case Write(di, stored, key):

@@ -234,3 +234,12 @@ def test_a_refusal_without_a_reason_is_a_refusal() -> None:
 
 def test_a_meter_confirms_its_new_speed() -> None:
     assert explain(Capture(wire(Done(METER, 0x17, b"\x20")))).said()["baud"] == 9600
+
+
+def test_an_order_with_codes_nobody_knows_is_told_as_far_as_it_goes() -> None:
+    relay = bytes.fromhex("02000000010000004D00304510010826")
+    said = explain(Capture(wire(Command(METER, RELAY, relay)))).said()
+    assert (said["relay"], said["n1"]) == (None, "4D")
+    written = bytes.fromhex("030400A0FF332211443322110102")
+    said = explain(Capture(wire(Command(METER, 0x14, written)))).said()
+    assert (said["di"], said["password"], said["write_hex"]) == ("A0000403", "112233FF", "0102")
