@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
 from protocols.gb32960.items import Item, join, parse_items
-from protocols.gb32960.messages import PLAIN, QUERY, Message, filled, parse_time, text_of
+from protocols.gb32960.messages import QUERY, Message, filled, parse_time, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ CONTROL_NAMES: dict[int, tuple[str, str]] = {
 def read(message: Message) -> Body:
     """What a message says. Raises RemoteProtocolError (reason ``length``) where its data are too short for that."""
     data = message.data
-    if message.encryption != PLAIN and data:
+    if not message.is_plain and data:
         return Sealed(data)
     if not message.is_command:
         if message.command == QUERY and len(data) >= 7:
@@ -187,7 +187,7 @@ def beginning(message: Message) -> Body:
 def deviating(message: Message) -> Report | None:
     """A report as the standard has none, for a reader of captures: items under an answer flag, or without the time in
     front. None unless the items fill the data; nobody stores such a thing, its time cannot be trusted."""
-    if message.command not in (0x02, 0x03) or message.encryption != PLAIN or len(message.data) <= 6:
+    if message.command not in (0x02, 0x03) or not message.is_plain or len(message.data) <= 6:
         return None
     with_time, without = (message.data[:6], message.data[6:]), (b"", message.data)
     order = (without, with_time) if parse_time(message.data[:6]) is None else (with_time, without)

@@ -141,6 +141,8 @@ def _tell(cut: Cut) -> Told:
     ]
     values: dict[str, Any] = {"ok": True, **{field.name: field.value for field in fields}, "cmd_name": en}
     hints: list[str] = []
+    if message.encryption == messages.UNSAID:
+        hints.append("加密方式为 00 / encryption 00 is none of the standard's: read as data in clear")
     try:
         body = bodies.read(message)
     except RemoteProtocolError as error:
@@ -167,7 +169,7 @@ def _tell_reply(message: Message, values: dict[str, Any]) -> None:
     if message.command == messages.CLOCK:
         raw = messages.encode(replace(message, answer=messages.OK, data=bytes(6)))
         values |= {"reply_prefix_hex": raw[: frame.HEADER].hex(), "reply_total_bytes": len(raw)}
-    elif message.encryption == messages.PLAIN:
+    elif message.is_plain:
         values["reply_hex"] = messages.encode(messages.reply(message)).hex()
 
 

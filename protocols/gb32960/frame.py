@@ -33,7 +33,8 @@ OVERHEAD = 25
 #: 09 to 0B are of 2025; C0 to FE are a platform's own.
 COMMANDS = frozenset((*range(0x01, 0x0C), 0x80, 0x81, 0x82, *range(0xC0, 0xFF)))
 ANSWERS = frozenset((*range(0x01, 0x08), 0xFE))
-ENCRYPTIONS = frozenset((*range(0x01, 0x06), 0xFE, 0xFF))
+#: 00 is none of the standard's; terminals in the field send it with data in clear.
+ENCRYPTIONS = frozenset((*range(0x06), 0xFE, 0xFF))
 
 
 def checksum(frame: bytes) -> int:

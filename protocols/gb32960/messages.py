@@ -33,9 +33,9 @@ ANSWER_NAMES = {
     OK: "ok", ERROR: "error", VIN_REPEATED: "VIN repeated", VIN_UNKNOWN: "VIN unknown", BAD_SIGNATURE: "bad signature",
     BAD_STRUCTURE: "bad structure", CANNOT_DECRYPT: "cannot decrypt", IS_COMMAND: "a command, no answer",
 }  # fmt: skip
-PLAIN = 1
+PLAIN, UNSAID = 1, 0
 ENCRYPTION_NAMES = {
-    1: "none", 2: "RSA", 3: "AES-128", 4: "SM2", 5: "SM4", 0xFE: "abnormal", 0xFF: "invalid",
+    0: "not said, read as none", 1: "none", 2: "RSA", 3: "AES-128", 4: "SM2", 5: "SM4", 0xFE: "abnormal", 0xFF: "invalid",
 }  # fmt: skip
 
 ZONE = timezone(timedelta(hours=8))
@@ -109,9 +109,14 @@ class Message:
         return self.answer == IS_COMMAND
 
     @property
+    def is_plain(self) -> bool:
+        """In clear; a terminal that says nothing about it sends in clear too."""
+        return self.encryption in (PLAIN, UNSAID)
+
+    @property
     def stamp(self) -> bytes:
         """The time that opens the data of most commands; empty where there is none that can be read."""
-        return self.data[:6] if self.encryption == PLAIN and len(self.data) >= 6 else b""
+        return self.data[:6] if self.is_plain and len(self.data) >= 6 else b""
 
 
 def parse(frame: bytes) -> Message:
@@ -139,8 +144,10 @@ def reply(message: Message, flag: int = OK, *, now_ms: int | None = None) -> Mes
     if message.command == CLOCK:
         if now_ms is None:
             raise LocalProtocolError("GB/T 32960: a time request is answered with a time", reason="time")
-        return replace(message, answer=flag, data=stamp_at(now_ms), encryption=PLAIN)
-    if message.encryption != PLAIN and message.data:
+        return replace(
+            message, answer=flag, data=stamp_at(now_ms), encryption=message.encryption if message.is_plain else PLAIN
+        )
+    if not message.is_plain and message.data:
         # The request's time is sealed: an error in clear, with our own time.
         data = b"" if now_ms is None else stamp_at(now_ms)
         return replace(message, answer=flag, data=data, encryption=PLAIN)

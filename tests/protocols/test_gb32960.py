@@ -276,6 +276,16 @@ def test_reports_without_the_time_or_under_an_answer_flag_are_told() -> None:
     assert bodies.read(m.Message(m.REALTIME, VIN, i.join(items), m.OK)) == bodies.Stamp(i.join(items)[:6])
 
 
+def test_an_encryption_byte_of_zero_is_data_in_clear() -> None:
+    sent = replace(report(i.item(0x04, {"state": "on", "crank_rpm": 2000})), encryption=m.UNSAID)
+    told = said(sent)
+    assert (told["encrypt"], told["items"][0]["crank_rpm"]) == (0, 2000)
+    assert sent.stamp == STAMP
+    for asked in (sent, m.Message(m.CLOCK, VIN, encryption=m.UNSAID)):
+        answer = m.reply(asked, now_ms=NOW_MS)
+        assert (answer.encryption, answer.data) == (m.UNSAID, STAMP)
+
+
 def test_data_that_end_early_say_what_they_say() -> None:
     whole = bodies.login_data(STAMP, 7, "89860924790023166606", ["10001", "10002"])
     told = said(m.Message(m.LOGIN, VIN, whole[:-3]))
