@@ -15,18 +15,20 @@ from protocols.modbus.points import raw, text
 _WIDE = {1: ("u16", "i16"), 2: ("u32", "f32", "i32"), 4: ("u64", "i64", "f64")}
 _SIGN_FIRST = {1: ("i16", "u16"), 4: ("i64", "u64", "f64")}
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
-#: More registers than this are told one by one only.
-_MOST = 32
+#: Pairs and fours are told from each register of an answer up to this size (a flag may stand in front of them), of a
+#: longer one from each second and fourth only.
+_EACH = 16
 
 
 def interpretations(registers: Sequence[int]) -> list[dict[str, Any]]:
     """``type``, ``order``, ``from``, ``count``, ``value`` of each reading, the likelier ones first: the whole answer
-    before its parts, the usual order before the others, fractions where they come out as human numbers."""
-    words = list(registers[:_MOST])
+    before its parts, the usual order before the others, fractions where they come out as human numbers; what does not
+    stand where pairs usually stand comes last."""
+    words = list(registers)
     out = [
         {"type": kind, "order": order, "from": at, "count": width, "value": _number(words[at:][:width], kind, order)}
         for width, kinds in _WIDE.items()
-        for at in range(0, len(words) - width + 1, width)
+        for at in range(0, len(words) - width + 1, 1 if len(words) <= _EACH else width)
         for kind in kinds
         for order in (ORDERS if width > 1 else ORDERS[:1])
     ]
@@ -37,13 +39,14 @@ def interpretations(registers: Sequence[int]) -> list[dict[str, Any]]:
     return out
 
 
-def _rank(one: dict[str, Any], words: Sequence[int]) -> tuple[bool, bool, bool, int]:
+def _rank(one: dict[str, Any], words: Sequence[int]) -> tuple[bool, bool, bool, bool, int]:
     fractions = one["type"] == "f32" and len(words) > 2 and _human(words)
     signed = one["type"][0] == "i"
     negative = words[one["from"]] >= 0x8000
     # A set top bit speaks for a sign in 16 and 64 bits; 32 bits are mostly counters.
     kind = _SIGN_FIRST[one["count"]].index(one["type"]) if negative and one["count"] != 2 else int(signed) * 2
-    return (not fractions, one["count"] != len(words), one["order"] != "ABCD", kind)
+    astride = bool(one["from"] % one["count"])
+    return (astride, not fractions, one["count"] != len(words), one["order"] != "ABCD", kind)
 
 
 def _human(words: Sequence[int]) -> bool:

@@ -199,3 +199,11 @@ def test_masks_are_no_readings() -> None:
     said = explain(Capture(_rtu("01 16 0004 00F2 0025"))).said()
     assert (said["and_mask"], said["or_mask"]) == (0xF2, 0x25)
     assert "named" not in said and "values" not in said
+
+
+def test_a_pair_behind_a_flag_and_pairs_of_a_long_answer_are_told() -> None:
+    found = interpretations((1, 0x41E3, 0xA5E3))
+    assert {"type": "f32", "order": "ABCD", "from": 1, "count": 2, "value": 28.456} in found
+    assert found.index(next(one for one in found if one["from"] == 1 and one["count"] == 2)) > 2
+    long = interpretations((*(0,) * 60, 0x41E3, 0xA5E3))
+    assert {"type": "f32", "order": "ABCD", "from": 60, "count": 2, "value": 28.456} in long
