@@ -83,19 +83,25 @@ class Building:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        await self.bus.open()
-        task = asyncio.create_task(self.bus.run())
+        await self.power_on()
         try:
             async with running([self.client], self.sink, restart_s=0.2):
                 yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self.bus.close()
+            await self.power_off()
+
+    async def power_on(self) -> None:
+        await self.bus.open()
+        self._running = asyncio.create_task(self.bus.run())
+
+    async def power_off(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self.bus.close()
 
     async def until(self, found: Callable[[], object], what: str) -> None:
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 while not found():  # noqa: ASYNC110 - what others do over sockets has no event of ours
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -174,13 +180,15 @@ def test_status_flags_become_quality(kind: str, quality: Quality, events: set[st
     play(body, fault(kind=kind), cov=False)
 
 
-def test_a_device_that_falls_silent_is_lost_and_found_again() -> None:
+def test_a_device_that_loses_power_is_lost_and_found_again() -> None:
     async def body(building: Building) -> None:
         await building.until(lambda: ("ahu-1", True) in building.sink.states, "online")
+        await building.power_off()
         await building.until(lambda: ("ahu-1", False) in building.sink.states, "lost")
+        await building.power_on()
         await building.until(lambda: building.sink.states[-1] == ("ahu-1", True), "back")
 
-    play(body, fault(kind="restart", at_s=1.0, for_s=4), cov=False)
+    play(body, cov=False)
 
 
 def test_another_device_at_the_address_is_not_read() -> None:
@@ -221,10 +229,10 @@ def test_a_switch_on_the_spot_wins() -> None:
 def test_a_command_without_an_answer_is_unknown() -> None:
     async def body(building: Building) -> None:
         await building.until(lambda: building.sink.sweeps, "connected")
-        await building.until(lambda: building.sink.counts["polls_missed"], "silent")
+        await building.power_off()
         assert (await building.client.command(order("fan_on"))).state == "unknown"
 
-    play(body, fault(kind="silence", at_s=1.0), cov=False)
+    play(body, cov=False)
 
 
 def test_commands_to_what_was_not_found_and_a_port_that_is_taken() -> None:
@@ -266,7 +274,7 @@ def test_a_foreign_device_finds_others_through_the_bbmd() -> None:
         sink = RecordingSink()
         client = BacnetClient(config, WallClock())
         async with running([client], sink):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 while client._devices[0].address is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert str(client._devices[0].address).endswith(str(theirs))

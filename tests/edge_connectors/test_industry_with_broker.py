@@ -26,7 +26,10 @@ from firmware_sim.ledger import MemoryLedger
 from firmware_sim.links.mqtt import Published, mqtt_dial
 from firmware_sim.scene import parse_scene
 from protocols.core.errors import LinkDown, LinkRefused, TransportError
+from protocols.sparkplug_b.datatypes import DataType
 from protocols.sparkplug_b.host import Born, Died, HostApplication, Said
+from protocols.sparkplug_b.messages import Metric
+from protocols.sparkplug_b.node import EdgeNode
 from tests.edge_connectors.test_sparkplug_host import SCENE, TYPE
 from tests.fixtures.process import Server
 from tests.fixtures.wait import until
@@ -117,13 +120,36 @@ def host(broker: OpenBroker, file: str = "password") -> SparkplugHost:
 
 
 def test_births_data_and_the_will_of_a_node_without_power(broker: OpenBroker) -> None:
-    scene = SCENE + '[[device.fault]]\nkind = "restart"\nat_s = 4\nfor_s = 60\n'
-
     async def main() -> None:
         sink = RecordingSink()
-        async with plant(broker, scene), running([host(broker)], sink):
-            await soon(lambda: sink.values("pump-1", "level"), "levels")
+        async with running([host(broker)], sink):
+            node, now_ms = EdgeNode("city", "gw1"), SimClock().now_ms()
+            node.define("m1", [Metric("Inputs/Level", 2.5, DataType.DOUBLE)], now_ms)
+            will = node.connecting(now_ms)
+            last = Published(will.topic, will.payload, will.qos)
+            pipe = await _dial_with_password(broker)("gw1", node.subscriptions(), last)
+            node.connected(now_ms)
+
+            def flush() -> None:
+                for out in node.take_output():
+                    pipe.publish(Published(out.topic, out.payload, out.qos, out.retain))
+
+            async def listen() -> None:
+                while True:
+                    message = await pipe.receive()
+                    node.receive(message.topic, message.payload, SimClock().now_ms())
+                    node.tick(SimClock().now_ms() + 1000)  # a demand for births is met at once
+                    flush()
+
+            listener = asyncio.create_task(listen())
+            flush()
+            await soon(lambda: sink.values("pump-1", "level"), "the birth")
+            node.update("m1", [Metric("Inputs/Level", 2.75)], SimClock().now_ms())
+            flush()
+            await soon(lambda: sink.values("pump-1", "level")[-1] == 2.75, "data")
             assert sink.states == [("pump-1", True)]
+            listener.cancel()
+            await pipe.break_()
             await soon(lambda: sink.states[-1] == ("pump-1", False), "the will")
 
     asyncio.run(main())
