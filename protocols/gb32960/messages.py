@@ -35,7 +35,8 @@ ANSWER_NAMES = {
 }  # fmt: skip
 PLAIN, UNSAID = 1, 0
 ENCRYPTION_NAMES = {
-    0: "not said, read as none", 1: "none", 2: "RSA", 3: "AES-128", 4: "SM2", 5: "SM4", 0xFE: "abnormal", 0xFF: "invalid",
+    0: "not said, read as none", 1: "none", 2: "RSA", 3: "AES-128", 4: "SM2", 5: "SM4", 0xFE: "abnormal",
+    0xFF: "invalid",
 }  # fmt: skip
 
 ZONE = timezone(timedelta(hours=8))
