@@ -30,7 +30,18 @@ from protocols.dlt645.messages import (
     from_frame,
     write_parts,
 )
-from protocols.dlt645.orders import BAUDS, ChangeBaud, ChangePassword, Clear, Freeze, Relay, Write, WriteAddress, order
+from protocols.dlt645.orders import (
+    BAUDS,
+    RELAY_CODES,
+    ChangeBaud,
+    ChangePassword,
+    Clear,
+    Freeze,
+    Relay,
+    Write,
+    WriteAddress,
+    order,
+)
 from protocols.dlt645.values import Value, located
 
 _NAME = "dlt645"
@@ -319,9 +330,13 @@ def _order(message: Command, at: int) -> tuple[dict[str, Any], list[Field]]:
                 _di(di, at),
                 Field("data", rest, at + width, None, "数据", "data"),
             ]
-        if message.function == RELAY and len(data) > 8:
+        if message.function == RELAY and len(data) > 8:  # a code of the maker's own, or no time after which it is void
             n1 = f"{data[8]:02X}"
-            return {"relay": None, "n1": n1}, [Field("n1", n1, at + 8, 1, "控制命令", f"relay order ({error})")]
+            action = next((name for name, code in RELAY_CODES.items() if code == data[8]), None)
+            shown = action or n1
+            return {"relay": action, "n1": n1, "valid_until": None}, [
+                Field("relay", shown, at + 8, 1, "控制命令", f"relay order ({error})")
+            ]
         return {}, [Field("data", data.hex().upper(), at, len(data), "数据", f"data ({error})")]
     match found:
         case Write(di, stored, key):

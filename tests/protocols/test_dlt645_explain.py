@@ -240,6 +240,9 @@ def test_an_order_with_codes_nobody_knows_is_told_as_far_as_it_goes() -> None:
     relay = bytes.fromhex("02000000010000004D00304510010826")
     said = explain(Capture(wire(Command(METER, RELAY, relay)))).said()
     assert (said["relay"], said["n1"]) == (None, "4D")
+    forever = bytes.fromhex("02000000000000001A00000000000000")  # no time after which it is void
+    said = explain(Capture(wire(Command(METER, RELAY, forever)))).said()
+    assert (said["relay"], said["valid_until"]) == ("open", None)
     written = bytes.fromhex("030400A0FF332211443322110102")
     said = explain(Capture(wire(Command(METER, 0x14, written)))).said()
     assert (said["di"], said["password"], said["write_hex"]) == ("A0000403", "112233FF", "0102")
