@@ -300,7 +300,8 @@ def _item_hints(one: items.Item, edition: str) -> list[str]:
 
 
 def _item_alone(capture: Capture) -> Told:
-    kind = int(capture.extra.get("item_type", -1))
+    said = capture.extra.get("item_type")
+    kind = said if isinstance(said, int) else int(said) if isinstance(said, str) and said.isdecimal() else -1
     editions: tuple[items.Edition, ...] = ("2016", "2025")
     wanted = str(capture.extra.get("version", ""))
     for edition in editions:

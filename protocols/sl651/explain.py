@@ -220,7 +220,8 @@ def _body_fields(
             text = message.text.decode("gbk", "replace")
             values["version"] = text
             fields += _station_fields(message.station, body, at, values)
-            fields.append(Field("version", text, at + 16, len(message.text), "软件版本", "version"))
+            text_at = at + len(body) - len(message.rest) - len(message.text)
+            fields.append(Field("version", text, text_at, len(message.text), "软件版本", "version"))
         case Plain():
             fields += _station_fields(message.station, body, at, values)
     if message.rest and telegram.func in CODED:

@@ -468,3 +468,10 @@ def test_orders_to_pumps_and_the_event_log_are_no_elements(func: int) -> None:
     said = told(func, "0029170718102248F1F100123456780101")
     assert (said["body_station"], said["data"]) == (STATION, "0101")
     assert "elements" not in said
+
+
+@pytest.mark.parametrize("named", ["", "F1F10012345678"])
+def test_a_version_lies_where_it_is_said_to(named: str) -> None:
+    wire = build(Telegram(sl651.VERSION, bytes.fromhex("0022170718101955" + named + "0456312E32FF"), STATION))
+    (field,) = [one for one in explain(Capture(wire)).frames[0].fields if one.name == "version"]
+    assert field.offset is not None and wire[field.offset :].startswith(b"V1.2")
