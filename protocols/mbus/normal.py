@@ -94,7 +94,7 @@ def record_values(record: Record) -> dict[str, Any]:
         out |= {"tariff": str(record.tariff), "device": str(record.device)}
     if record.meaning.unit:
         out["unit"] = _latin(record.meaning.unit)
-    out["quantity"] = record.meaning.quantity
+    out["quantity"] = _printed(record.meaning.quantity)
     out["value"] = _value(record)
     return out
 
@@ -105,10 +105,15 @@ def _value(record: Record) -> str | None:
     if record.time:
         return record.time + ("Z" if "T" in record.time else "")
     if record.text is not None:
-        return record.text
+        return _printed(record.text)
     if record.number is not None:
         return f"{record.number:.6f}"
     return "" if not record.raw else None
+
+
+def _printed(text: str) -> str:
+    """A text as that form prints it: up to the first NUL, blanks for other control characters."""
+    return "".join(char if char >= " " and char != "\x7f" else " " for char in text.partition("\0")[0])
 
 
 def _literal(raw: bytes) -> str:

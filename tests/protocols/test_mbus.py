@@ -389,3 +389,7 @@ def test_a_unit_in_words_stands_before_or_behind_the_extensions(vib: str) -> Non
     (read,) = read_telegram(0x78, bytes.fromhex(f"02{vib}440D")).records
     assert (read.meaning.quantity, read.number, read.vifes) == ("%RH", Decimal("33.96"), (0x74,))
     assert not read_telegram(0x78, bytes.fromhex("02FC1348522574440D")).records  # neither reading has its text
+
+
+def test_a_text_padded_with_zeros_is_told_up_to_them() -> None:
+    assert _telegram("0D7806" + b"AB\tC\0\0"[::-1].hex())["records"][0]["value"] == "AB C"
