@@ -155,12 +155,11 @@ def _told(data: bytes, found: Found, frame: RawFrame, packets: list[Packet]) -> 
 
 def _values(packet: Packet, frame: RawFrame, length: int) -> dict[str, Any]:
     values: dict[str, Any] = {"len": length, "CN": packet.cn, "ST": packet.st, "PW": packet.pw, "MN": packet.mn}
-    if packet.qn:
-        values["QN"] = packet.qn
     if packet.flag is not None:
-        values |= {"Flag": str(packet.flag), "edition": edition(packet.flag), "wants_answer": packet.wants_answer}
-    if packet.pnum:
-        values |= {"PNUM": str(packet.pnum), "PNO": str(packet.pno)}
+        values |= {"edition": edition(packet.flag), "wants_answer": packet.wants_answer}
+    # As they were sent: an empty QN, leading zeros, a Flag that is no number.
+    head = (part.partition("=") for part in _text(frame.data.partition(b"CP=&&")[0]).split(";"))
+    values |= {name.strip(): value.strip() for name, _, value in head if name.strip() in ("QN", "Flag", "PNUM", "PNO")}
     values |= dict(packet.extra)
     values["fields"] = dict(packet.fields)
     values["factors"] = {code: dict(parts) for code, parts in packet.factors.items()}

@@ -230,3 +230,10 @@ def test_a_length_without_leading_zeros() -> None:
     station = Hj212Endpoint(Role.SLAVE)
     found = [one for at in range(len(wire)) for one in station.feed(wire[at : at + 1], 0)]
     assert [one.cn for one in found if isinstance(one, Packet)] == ["1012"]
+
+
+def test_header_fields_are_told_as_they_were_sent() -> None:
+    body = b"QN= ;ST=22;CN=2051;PW=;MN=null;Flag=N;PNUM=0002;PNO=0001;CP=&&a34004-Avg=1&&"
+    values = explain(Capture(framed(body))).said()
+    assert (values["QN"], values["Flag"], values["PNUM"], values["PNO"]) == ("", "N", "0002", "0001")
+    assert not {"QN", "Flag", "PNUM"} & set(explain(Capture(framed(b"ST=22;CN=2011;PW=1;MN=1;CP=&&&&"))).said())
