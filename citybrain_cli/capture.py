@@ -57,7 +57,16 @@ def _capture(options: argparse.Namespace) -> int:
         print(f"  {line}", flush=True)
 
     try:
-        recorder, watcher = asyncio.run(capture(config, options.output, WallClock(), for_s=options.for_s, tell=tell))
+        recorder, watcher = asyncio.run(
+            capture(
+                config,
+                options.output,
+                WallClock(),
+                for_s=options.for_s,
+                tell=tell,
+                base=options.config.resolve().parent,
+            )
+        )
     except KeyboardInterrupt:
         print(f"{options.output} holds what came so far 已保存")
         return 130

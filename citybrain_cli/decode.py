@@ -43,6 +43,28 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_decode)
 
 
+#: Options of this command that take a value.
+_WITH_VALUE = frozenset({"--topic", "--request", "--as", "--lang"})
+
+
+def in_order(arguments: list[str]) -> list[str]:
+    """Options first, then PROTOCOL and the input: argparse would take an optional input as missing when an option
+    stands before it. ``--`` ends the options, as everywhere."""
+    options: list[str] = []
+    plain: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            plain += rest
+        elif argument.startswith("-") and argument != "-":
+            options.append(argument)
+            if argument in _WITH_VALUE:
+                options += [value for value in [next(rest, None)] if value is not None]
+        else:
+            plain.append(argument)
+    return [*options, "--", *plain] if plain else options
+
+
 def _decode(options: argparse.Namespace) -> int:
     if options.protocol != AUTO:
         family(options.protocol).explainer()  # an unknown name is said before standard input is waited for

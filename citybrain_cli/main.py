@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["sim"]:  # has its own parser, and its own --help
         options = argparse.Namespace(verbose=False, do=lambda _: _sim(arguments[1:]))
     else:
+        if arguments[:1] == ["decode"]:
+            arguments = ["decode", *decode.in_order(arguments[1:])]
         options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,

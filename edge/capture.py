@@ -94,9 +94,17 @@ def family_of(config: ConnectorConfig) -> str:
 
 
 async def capture(
-    config: ConnectorConfig, file: Path, clock: Clock, *, for_s: float, tell: Callable[[str], None]
+    config: ConnectorConfig,
+    file: Path,
+    clock: Clock,
+    *,
+    for_s: float,
+    tell: Callable[[str], None],
+    base: Path = Path(),
 ) -> tuple[Recorder, Watcher]:
-    """Record for ``for_s`` seconds. Raises ConfigError for a kind without a byte stream of its own, TransportError."""
+    """Record for ``for_s`` seconds; relative paths of the configuration count from ``base``.
+
+    Raises ConfigError for a kind without a byte stream of its own, TransportError."""
     watcher = Watcher(tell)
     with file.open("w", encoding="utf-8") as opened:
         recorder = Recorder(opened, protocol=family_of(config), kind=kind_of(config), start_ms=clock.now_ms())
@@ -107,7 +115,7 @@ async def capture(
 
         async with contextlib.AsyncExitStack() as stack:
             factory = await _factory(config, recorded, stack, tell)
-            connector = build(config, clock, factory)
+            connector = build(config, clock, factory, base=base)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(for_s):
                     while True:

@@ -50,7 +50,9 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             "gb32960", "电动汽车远程服务与管理", "GB/T 32960.3-2016, 2025", "protocols.gb32960.endpoint:Gb32960Endpoint"
         ),
-        ProtocolEntry("hj212", "污染物在线监控", "HJ 212-2017, 2005; 2025 in part", "protocols.hj212.endpoint:Hj212Endpoint"),
+        ProtocolEntry(
+            "hj212", "污染物在线监控", "HJ 212-2017, 2005; 2025 in part", "protocols.hj212.endpoint:Hj212Endpoint"
+        ),
         ProtocolEntry(
             "nmea_beidou", "卫星定位与北斗短报文", "NMEA 0183 4.11", "protocols.nmea_beidou.endpoint:NmeaEndpoint"
         ),

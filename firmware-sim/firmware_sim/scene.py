@@ -170,7 +170,11 @@ KINDS: Mapping[str, Kind] = {
         no_faults=frozenset({"wrong_checksum", "wrong_address"}),
     ),
     "onvif": Kind(
-        "onvif", "service", ("listen",), clock=True, faults=frozenset({"refuse_login", "stuck", "broken_xml"}),
+        "onvif",
+        "service",
+        ("listen",),
+        clock=True,
+        faults=frozenset({"refuse_login", "stuck", "broken_xml"}),
         no_faults=frozenset({"wrong_checksum", "wrong_address"}),
     ),
     "gb20999": Kind(

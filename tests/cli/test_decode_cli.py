@@ -126,6 +126,20 @@ def test_the_table_speaks_both_languages(capsys: pytest.CaptureFixture[str], lan
     assert "000000000161" in out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--json", "dlt645", FRAME),
+        ("dlt645", "--json", FRAME),
+        ("dlt645", "--json", "--as", "hex", "--", FRAME),
+        ("dlt645", "--lang", "zh", "--json", FRAME),
+    ],
+)
+def test_options_stand_anywhere(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    code, out = run(capsys, *arguments)
+    assert (code, json.loads(out)["addr"]) == (0, "000000000161")
+
+
 def test_a_bad_frame_gives_its_reason_and_exit_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "dlt645", FRAME[:-4] + "8b16", "--json")
     told = json.loads(out)

@@ -9,8 +9,8 @@ import pytest
 
 from citybrain_cli.main import main
 from edge.config import load, read_secret
-from edge.mqtt_url import split_url
 from edge.devices import Devices
+from edge.mqtt_url import split_url
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
 from tests.edge.gateway import CONFIG

@@ -108,6 +108,7 @@ _PACKAGE = {
     "cel": "common-expression-language", "backports": "backports.zstd", "argon2": "argon2-cffi",
     "SpiffWorkflow": "SpiffWorkflow",
     "meterbus": "pyMeterBus", "onvif": "onvif-zeep-async", "zeep": "onvif-zeep-async",
+    "aiohttp": "onvif-zeep-async", "lxml": "onvif-zeep-async",
     "starlette": "fastapi", "pydantic": "fastapi",  # fastapi hands both on as its own interface
 }  # fmt: skip
 _NEEDS = {
