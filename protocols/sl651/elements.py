@@ -170,6 +170,7 @@ DOOR_BIT = 7
 
 #: Slots of the fixed series: twelve of five minutes; the observation time is the first slot's.
 SERIES_STEP_MS = 300_000
+SLOTS = 12
 _RAIN_SERIES = "F4"
 #: Element 05 as the standard has it: hours and minutes as text.
 _CLOCK = re.compile(rb"\d\d?[.:]\d\d")
@@ -304,6 +305,6 @@ def element(identifier: str, value: str | Decimal | None, definition: int | None
 def rain_series(millimetres: tuple[Decimal | None, ...]) -> Element:
     """F4: twelve slots of five minutes; None is a slot without a value."""
     raw = bytes(0xFF if one is None else min(0xFE, int(one.scaleb(1).to_integral_value())) for one in millimetres)
-    if len(raw) != 12:
+    if len(raw) != SLOTS:
         raise LocalProtocolError("SL 651: the rain of an hour has twelve slots", reason="range")
     return Element(_RAIN_SERIES, 0x60, raw)

@@ -6,10 +6,20 @@ too short for its opening is no message.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from protocols.core.errors import RemoteProtocolError
-from protocols.sl651.elements import BY_NAME, ELEMENTS, STATION_TYPES, TIME_STEP, Element, series_width, step_ms
+from protocols.sl651.elements import (
+    BY_NAME,
+    ELEMENTS,
+    SLOTS,
+    STATION_TYPES,
+    TIME_STEP,
+    Element,
+    series_width,
+    step_ms,
+)
 from protocols.sl651.frame import Telegram
 from protocols.sl651.messages import (
     CODED,
@@ -32,6 +42,8 @@ from protocols.sl651.messages import (
 )
 
 _OPENING = 8  # serial number and time
+_ASCII_OPENING = re.compile(r"\s*([0-9A-Fa-f]{4})\s*(\d{12})", re.ASCII)
+_WORD = re.compile(r"[^ \r\n\t]+")
 _ASKS_BY_ID = frozenset({READ_ELEMENTS, READ_BASIC, READ_RUN})
 
 
@@ -173,12 +185,15 @@ def _element(body: bytes, at: int) -> Element | None:
     width = 2 if body[at] == 0xFF else 1
     if at + width >= len(body):
         return None
-    definition = body[at + width]
-    begin = at + width + 1
-    end = begin + (definition >> 3)
+    identifier, definition = body[at : at + width].hex().upper(), body[at + width]
+    begin, size = at + width + 1, definition >> 3
+    slot = series_width(identifier)
+    if slot and size % slot:
+        size = SLOTS * slot  # F5 5C is in the field: eleven bytes are said, an hour is twenty-four
+    end = begin + size
     if end > len(body):
         return None
-    return Element(body[at : at + width].hex().upper(), definition, body[begin:end], at=at, size=end - at)
+    return Element(identifier, definition, body[begin:end], at=at, size=end - at)
 
 
 def _stepped(body: bytes, at: int, step: bytes) -> list[Element]:
@@ -235,22 +250,12 @@ def _ordinary(body: bytes, at: int, end: int) -> bool:
 
 def _read_ascii(telegram: Telegram) -> Message:
     text = telegram.body.decode("latin-1")
-    words: list[tuple[str, int]] = []
-    at = 0
-    for word in text.split(" "):
-        if word.strip():
-            words.append((word.strip(), at))
-        at += len(word) + 1
-    head = ""
-    while words and len(head) < 16:
-        head += words.pop(0)[0]
-    try:
-        serial = int(head[:4], 16)
-    except ValueError:
-        raise RemoteProtocolError("SL 651 body without serial number and time", reason="format") from None
-    if len(head) < 16 or not head.isascii():
+    # Sixteen digits, then the words: by the standard at once (..0000ST), others put a blank there or between the two.
+    opening = _ASCII_OPENING.match(text)
+    if opening is None:
         raise RemoteProtocolError("SL 651 body without serial number and time", reason="format")
-    sent = head[4:16]
+    serial, sent = int(opening[1], 16), opening[2]
+    words = [(word[0], word.start()) for word in _WORD.finditer(text, opening.end())]
     if not words:
         return Plain(serial, sent)
     return _ascii_report(serial, sent, words)

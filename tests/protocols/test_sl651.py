@@ -475,3 +475,26 @@ def test_a_version_lies_where_it_is_said_to(named: str) -> None:
     wire = build(Telegram(sl651.VERSION, bytes.fromhex("0022170718101955" + named + "0456312E32FF"), STATION))
     (field,) = [one for one in explain(Capture(wire)).frames[0].fields if one.name == "version"]
     assert field.offset is not None and wire[field.offset :].startswith(b"V1.2")
+
+
+@pytest.mark.parametrize("gap", ["", " "])
+def test_ascii_with_and_without_a_blank_behind_the_time(gap: str) -> None:
+    body = f"0001260909080000{gap}ST 5010123456 H TT 2609090800 Z 6.38 VT 12.50 ".encode()
+    said = explain(Capture(build(Telegram(sl651.TIMED, body, "5010123456", ascii=True)))).said()
+    assert (said["serial"], said["time"]) == (1, "2026-09-09T08:00:00")
+    assert (said["body_station"], said["type"], said["obs"]) == ("5010123456", "48", ["2026-09-09T08:00"])
+    assert said["elements"] == [["Z", "6.38"], ["VT", "12.50"]]
+
+
+def test_levels_of_an_hour_under_a_definition_that_fits_no_slots() -> None:
+    said = told(sl651.HOURLY, OPENING + "F55C" + "0AAA" * 11 + "FFFF" + "38121215")
+    assert said["elements"] == [["F5", ["27.30"] * 11 + [None]], ["38", "12.15"]]
+    assert "rest" not in said
+
+
+def test_makers_elements_of_several_stations() -> None:
+    said = told(
+        sl651.TEST, OPENING + "7A0829" + "FFA0110288" + "C15500000000000001165134" + "FFF10800" + "303300011778"
+    )
+    assert said["elements"] == [["7A", "29"], ["FFA0", "28.8"], ["C1", "11.65134"], ["FFF1", "0"]]
+    assert said["rest"] == "303300011778"  # six bytes are said, four are there
