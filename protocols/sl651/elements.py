@@ -256,6 +256,8 @@ class Element:
     @property
     def value(self) -> Value:
         """Number as text, a tuple for a series, None where the station has no value. Element 45 is hex text."""
+        if " " in self.text:
+            return tuple(_number(word) for word in self.text.split(" "))
         if series_width(self.id):
             return series(self.raw or _hex(self.text), self.id)
         if self.text:
@@ -290,6 +292,10 @@ def _number(text: str) -> str | None:
     except InvalidOperation:
         return None
     return text if number.is_finite() and text.isascii() and "_" not in text else None
+
+
+def is_number(text: str) -> bool:
+    return _number(text) is not None
 
 
 def element(identifier: str, value: str | Decimal | None, definition: int | None = None) -> Element:

@@ -17,6 +17,7 @@ from protocols.sl651.elements import (
     STATION_TYPES,
     TIME_STEP,
     Element,
+    is_number,
     series_width,
     step_ms,
 )
@@ -43,6 +44,7 @@ from protocols.sl651.messages import (
 
 _OPENING = 8  # serial number and time
 _ASCII_OPENING = re.compile(r"\s*([0-9A-Fa-f]{4})\s*(\d{12})", re.ASCII)
+_STEP_NAME = re.compile(r"DR[DHN](\d\d)", re.ASCII)
 _WORD = re.compile(r"[^ \r\n\t]+")
 _ASKS_BY_ID = frozenset({READ_ELEMENTS, READ_BASIC, READ_RUN})
 
@@ -261,6 +263,12 @@ def _read_ascii(telegram: Telegram) -> Message:
     return _ascii_report(serial, sent, words)
 
 
+def _ascii_kind(word: str) -> str:
+    """The kind of station that a word says: by its letter, or as two hex digits; "" for none."""
+    code = f"{ord(word):02X}" if len(word) == 1 else word.upper()
+    return code if code in STATION_TYPES else ""
+
+
 def _ascii_report(serial: int, sent: str, words: list[tuple[str, int]]) -> Report:
     station = kind = observed = ""
     groups: list[Group] = []
@@ -276,21 +284,27 @@ def _ascii_report(serial: int, sent: str, words: list[tuple[str, int]]) -> Repor
     while n < len(words):
         name, at = words[n]
         value = words[n + 1][0] if n + 1 < len(words) else ""
+        step = _STEP_NAME.fullmatch(name)
         if name == "ST" and value:
             station = value
             n += 2
-            if n < len(words) and len(words[n][0]) == 1 and f"{ord(words[n][0]):02X}" in STATION_TYPES:
-                kind = f"{ord(words[n][0]):02X}"
+            if n < len(words) and (said := _ascii_kind(words[n][0])):
+                kind = said
                 n += 1
         elif name == "TT" and value:
             close()
             observed, group_at = value, at
             n += 2
-        elif value:
+        elif value or step:
+            # A time step says itself (DRN05: five minutes); behind one a name has as many values as it likes.
+            last = n if step and not is_number(value) else n + 1
+            while last + 1 < len(words) and is_number(words[last][0]) and is_number(words[last + 1][0]):
+                last += 1
+            text = " ".join(word for word, _ in words[n + 1 : last + 1]) or (step[1] if step else "")
             known = BY_NAME.get(name.upper())
-            size = words[n + 1][1] + len(value) - at
-            elements.append(Element(known.id if known else name, text=value, at=at, size=size))
-            n += 2
+            size = words[last][1] + len(words[last][0]) - at
+            elements.append(Element(known.id if known else name, text=text, at=at, size=size))
+            n = last + 1
         else:
             rest.append(name)
             n += 1

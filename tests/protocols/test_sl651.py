@@ -498,3 +498,20 @@ def test_makers_elements_of_several_stations() -> None:
     )
     assert said["elements"] == [["7A", "29"], ["FFA0", "28.8"], ["C1", "11.65134"], ["FFF1", "0"]]
     assert said["rest"] == "303300011778"  # six bytes are said, four are there
+
+
+@pytest.mark.parametrize(
+    ("words", "elements"),
+    [
+        ("DRN05 Z 28.96 -28.97 28.98 VT 12.5", [["DRN05", "05"], ["Z", ["28.96", "-28.97", "28.98"]], ["VT", "12.5"]]),
+        ("DRN05 005 DRZ1 28.96 28.97", [["DRN05", "005"], ["DRZ1", ["28.96", "28.97"]]]),
+        ("DRH01 PJ 0.5", [["DRH01", "01"], ["PJ", "0.5"]]),
+        ("Z M PJ 0.5", [["Z", None], ["PJ", "0.5"]]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["H", "48"])
+def test_ascii_values_behind_a_time_step(kind: str, words: str, elements: list[object]) -> None:
+    body = f"0001220510050000ST 1000000006 {kind} TT 2205100500 {words} ".encode()
+    said = explain(Capture(build(Telegram(sl651.EVEN, body, "1000000006", ascii=True)))).said()
+    assert (said["type"], said["elements"]) == ("48", elements)
+    assert "rest" not in said
