@@ -24,7 +24,7 @@ _ZH = {
     "RecordInfo": "录像检索", "DeviceControl": "设备控制", "MobilePosition": "移动位置", "MediaStatus": "媒体状态",
     "PresetQuery": "预置位查询", "ConfigDownload": "配置查询", "DeviceConfig": "设备配置", "Broadcast": "语音广播",
 }  # fmt: skip
-_PTZ_HEX = re.compile(rb"\s*[Aa]5[0-9A-Fa-f]{14}\s*\Z")
+_PTZ_HEX = re.compile(rb"[Aa]5[0-9A-Fa-f]{2,30}\Z")
 
 
 def explain(capture: Capture) -> Explanation:
@@ -47,7 +47,7 @@ def explain(capture: Capture) -> Explanation:
 
 def _guess(capture: Capture) -> str:
     data = capture.data.strip()
-    if (len(capture.data) == 8 and capture.data[:1] == b"\xa5") or _PTZ_HEX.match(data):
+    if (len(capture.data) <= 16 and capture.data[:1] == b"\xa5") or _PTZ_HEX.match(data):
         return "ptz"
     if re.fullmatch(rb"\d{20}", data):
         return "id"

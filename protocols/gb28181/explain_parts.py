@@ -52,7 +52,8 @@ def ptz_values(read: ptz.Read) -> dict[str, Any]:
 
 def ptz_order(capture: Capture) -> Explanation:
     data = capture.data
-    text = data.hex() if data[:1] == b"\xa5" else data.decode("ascii", "replace").strip()
+    # Sixteen digits as in the XML, or the eight bytes they stand for.
+    text = data.decode("ascii").strip() if data.isascii() and data.strip() else data.hex()
     try:
         raw = bytes.fromhex(text)
     except ValueError:

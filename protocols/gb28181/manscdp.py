@@ -27,6 +27,9 @@ _DOCTYPE = re.compile(r"<!(?!--|\[CDATA\[)")
 _TAG = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z")
 _CODECS = {"gb2312": "gb18030", "gbk": "gb18030", "gb18030": "gb18030", "utf-8": "utf-8", "utf8": "utf-8"}
 
+#: Lists by name: some senders leave ``Num`` out of one that is empty.
+_LISTS = frozenset({"DeviceList", "RecordList", "PresetList"})
+
 Item = Mapping[str, str]
 
 
@@ -98,9 +101,10 @@ def parse(data: bytes) -> Body:
     parts: dict[str, Item] = {}
     list_name = ""
     for child in tree:
-        if len(child) == 0 and "Num" not in child.attrib:
+        listed = "Num" in child.attrib or child.tag in _LISTS or any(one.tag == "Item" for one in child)
+        if len(child) == 0 and not listed:
             fields.setdefault(child.tag, child.text or "")
-        elif "Num" in child.attrib or any(grandchild.tag == "Item" for grandchild in child):
+        elif listed:
             list_name = list_name or child.tag
             items += [_flat(one) for one in child if one.tag == "Item"]
         else:

@@ -52,9 +52,9 @@ def parse(body: bytes) -> Sdp:
         if not equals or len(key) != 1:
             continue
         if key == "m":
-            if media:
+            if media[:1] == ["video"]:
                 break  # a second stream (audio): its lines are not the video's
-            media = value.split()
+            media, attributes, rtpmap = value.split(), {}, {}
         elif key == "a":
             name, _, rest = value.partition(":")
             if name == "rtpmap":

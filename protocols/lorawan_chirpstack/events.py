@@ -258,7 +258,8 @@ def _reception(found: Mapping[str, Any]) -> Reception:
         misplaced = not on_earth(lat, lon)
         position = None if misplaced else (lon, lat)
     return Reception(
-        gateway=said.identity(said.text(found, "gatewayId", "gatewayID"), 8) or said.text(found, "gatewayId"),
+        gateway=said.identity(said.text(found, "gatewayId", "gatewayID"), 8)
+        or said.text(found, "gatewayId", "gatewayID"),
         rssi=said.number(found, "rssi") or 0,
         snr=said.number(found, "snr", "loRaSNR") or 0.0,
         gateway_time=times.parse(found.get("gwTime")) or times.parse(found.get("time")),

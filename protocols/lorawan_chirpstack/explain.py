@@ -289,6 +289,9 @@ def _keys(extra: Mapping[str, Any]) -> phy.Keys:
         js_int_key=key(16, "js_int_key"),
         nwk_s_key=key(16, "nwk_s_key"),
         app_s_key=key(16, "app_s_key"),
+        s_nwk_s_int_key=key(16, "s_nwk_s_int_key", "snwk_s_int_key"),
+        f_nwk_s_int_key=key(16, "f_nwk_s_int_key", "fnwk_s_int_key"),
+        nwk_s_enc_key=key(16, "nwk_s_enc_key"),
         join_eui=key(8, "join_eui"),
         dev_nonce=nonce if isinstance(nonce, int) and 0 <= nonce < 1 << 16 else None,
     )

@@ -33,6 +33,9 @@ class Keys:
     app_key: bytes | None = None
     nwk_s_key: bytes | None = None
     app_s_key: bytes | None = None
+    s_nwk_s_int_key: bytes | None = None  # 1.1: signs downlinks, and half of an uplink's MIC
+    f_nwk_s_int_key: bytes | None = None  # 1.1: the half of an uplink's MIC that any network can check
+    nwk_s_enc_key: bytes | None = None  # 1.1: encrypts MAC commands, in FOpts too
     js_int_key: bytes | None = None  # 1.1: signs join accepts; else the app_key does
     join_eui: bytes | None = None  # as printed: highest byte first
     dev_nonce: int | None = None
@@ -56,16 +59,18 @@ class Frame:
 
 def decode(data: bytes, keys: Keys = Keys()) -> Frame:
     """Raises RemoteProtocolError (``short``, ``length``, ``version``). A wrong MIC is for the caller to judge."""
+    if data and TYPES[data[0] >> 5] == "proprietary":  # the maker's from here on: no MIC, no lengths
+        return Frame("proprietary", {"payload_hex": data[1:].hex()}, "", layout=(("payload", 1, len(data) - 1),))
     if len(data) < 5:
         raise RemoteProtocolError(f"{len(data)} bytes; a frame has 5 at least", reason="short")
     mtype = TYPES[data[0] >> 5]
-    if data[0] & 0x1F and mtype != "proprietary":
+    if data[0] & 0x1F:
         raise RemoteProtocolError(f"{data[0]:02x}: reserved bits or a major version that is not 0", reason="version")
     if mtype == "join_request":
         return _join_request(data, keys)
     if mtype == "join_accept":
         return _join_accept(data, keys)
-    if mtype in ("rejoin_request", "proprietary"):
+    if mtype == "rejoin_request":
         return Frame(mtype, {"payload_hex": data[1:-4].hex()}, data[-4:].hex(), layout=(("payload", 1, len(data) - 5),))
     return _data(data, mtype, keys)
 
@@ -112,6 +117,9 @@ def _join_accept(data: bytes, keys: Keys) -> Frame:
     elif keys.join_eui is not None and keys.dev_nonce is not None:  # 1.1 signs what was asked for, too
         signed = b"\xff" + keys.join_eui[::-1] + keys.dev_nonce.to_bytes(2, "little") + signed
         computed = cmac(keys.js_int_key or keys.app_key, signed)[:4].hex()
+    elif plain[11] > 15:
+        # The delay has 4 bits: a wrong key, for which there is no MIC to prove it.
+        computed = cmac(keys.app_key, signed)[:4].hex()
     return Frame("join_accept", fields, plain[-4:].hex(), computed, (("encrypted", 1, len(data) - 1),))
 
 
@@ -134,24 +142,28 @@ def _data(data: bytes, mtype: str, keys: Keys) -> Frame:
     }
     layout = [("dev_addr", 1, 4), ("f_ctrl", 5, 1), ("f_cnt", 6, 2), ("f_opts", 8, opts_end - 8)]
     computed: str | None = None
-    if keys.nwk_s_key is not None:
-        for high in range(_ROUNDS):
-            full = high << 16 | counter
-            computed = cmac(keys.nwk_s_key, _block(0x49, up, data[1:5], full, body_end) + data[:-4])[:4].hex()
-            if computed == data[-4:].hex():
-                counter = full
-                fields["f_cnt"] = full
-                break
-        else:
-            low = int.from_bytes(data[6:8], "little")
-            computed = cmac(keys.nwk_s_key, _block(0x49, up, data[1:5], low, body_end) + data[:-4])[:4].hex()
+    for high in range(_ROUNDS):
+        computed = _data_mic(data, up, high << 16 | counter, keys)
+        if computed == data[-4:].hex():
+            counter |= high << 16
+            fields["f_cnt"] = counter
+            break
+        if computed is None:
+            break
+    else:
+        computed = _data_mic(data, up, counter, keys)
     commands = data[8:opts_end]
+    if commands and keys.nwk_s_enc_key is not None:  # 1.1 encrypts them
+        application = not up and opts_end < body_end and data[opts_end] > 0  # counted apart from the network's frames
+        block = bytes((1, 0, 0, 0, 2 if application else 1)) + _block(0, up, data[1:5], counter, 1)[5:]
+        commands = bytes(a ^ b for a, b in zip(commands, _aes_blocks(keys.nwk_s_enc_key, block), strict=False))
+        fields |= {"f_opts_hex": commands.hex(), "f_opts_encrypted_hex": data[8:opts_end].hex()}
     if opts_end < body_end:
         port = data[opts_end]
         raw = data[opts_end + 1 : body_end]
         fields["f_port"] = port
         layout += [("f_port", opts_end, 1), ("payload", opts_end + 1, len(raw))]
-        key = keys.app_s_key if port else keys.nwk_s_key
+        key = keys.app_s_key if port else keys.nwk_s_enc_key or keys.nwk_s_key
         if key is not None:
             raw = _crypt(key, raw, up, data[1:5], counter)
             fields["payload_hex"] = raw.hex()
@@ -161,6 +173,21 @@ def _data(data: bytes, mtype: str, keys: Keys) -> Frame:
     fields |= mac_commands(commands, up)
     layout.append(("mic", body_end, 4))
     return Frame(mtype, fields, data[-4:].hex(), computed, tuple(layout))
+
+
+def _data_mic(data: bytes, up: bool, counter: int, keys: Keys) -> str | None:
+    """The MIC that a data frame with that full counter should have; None without a key for it. An uplink of 1.1 is
+    signed twice; the first half also covers channel and data rate, which the frame does not tell, and is taken as is.
+    """
+    end = len(data) - 4
+    signed = _block(0x49, up, data[1:5], counter, end) + data[:-4]
+    if keys.nwk_s_key is not None:
+        return cmac(keys.nwk_s_key, signed)[:4].hex()
+    if up and keys.f_nwk_s_int_key is not None:
+        return (data[-4:-2] + cmac(keys.f_nwk_s_int_key, signed)[:2]).hex()
+    if not up and keys.s_nwk_s_int_key is not None:
+        return cmac(keys.s_nwk_s_int_key, signed)[:4].hex()
+    return None
 
 
 #: Length of each MAC command's content, uplink and downlink (LoRaWAN 1.0.3, chapter 5).
@@ -191,6 +218,8 @@ def mac_commands(data: bytes, up: bool) -> dict[str, object]:
         if name == "dev_status" and up:
             margin = content[1] & 0x3F
             out[name] = {"battery": content[0], "margin": margin - 64 if margin > 31 else margin}
+        elif name == "link_check" and not up:
+            out[name] = {"margin": content[0], "gw_cnt": content[1]}
         else:
             out[name] = content.hex()
         at += 1 + size

@@ -6,6 +6,7 @@ still makes of it (:mod:`protocols.ocpp.reports`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -223,7 +224,9 @@ def _value_hints(understood: Understood) -> Iterator[str]:
     if "transaction_id" in notes:
         yield "this transaction id means none 该交易号表示无交易"
     if "reply_id" in notes:
-        yield "the message id must be a text; it is answered as it came 消息编号应为字符串"
+        yield "the message id must be a text; it is answered as it came 消息编号应为非空字符串"
+    if "long_id" in notes:
+        yield f"the message id has {notes['long_id']} characters, 36 are allowed 消息编号过长"
     if notes.get("wrapped"):
         yield f"an object where a list belongs: {', '.join(notes['wrapped'])} 应为数组"
 
@@ -245,6 +248,8 @@ def _frame_hints(capture: Capture, error: FrameError) -> tuple[str, ...]:
 def station_uri(base: str, identity: str, profile: int) -> str:
     """Where a station connects: base, slash, identity, unless the base already ends with it. Raises ConfigError where
     scheme and security profile contradict each other (profiles 0, 1: ws; 2, 3: wss)."""
+    if re.match(r"wss?:(?!//)", base):
+        raise ConfigError(f"{base[:60]!r}: the slashes are missing behind the scheme")
     parts = urlsplit(base if "://" in base else f"{'wss' if profile >= 2 else 'ws'}://{base}")
     wanted = "wss" if profile >= 2 else "ws"
     if not 0 <= profile <= 3:
@@ -253,6 +258,8 @@ def station_uri(base: str, identity: str, profile: int) -> str:
         raise ConfigError(f"security profile {profile} needs {wanted}://, the address says {parts.scheme}://")
     if not parts.hostname or not identity:
         raise ConfigError("an address needs a host, a station an identity")
+    if not identity.isprintable():
+        raise ConfigError(f"the identity {identity[:60]!r} has characters that no address can have")
     name = quote(identity, safe="")
     path = parts.path.rstrip("/")
     if path.rpartition("/")[2] != name:

@@ -19,6 +19,8 @@ from protocols.ocpp.samples import Metered, Sample, decimal, normalized, sample
 from protocols.ocpp.schema import Violation, check
 from protocols.ocpp.times import Instant
 
+#: Characters of a message id (OCPP-J 4.1.4, 36 for a UUID).
+MAX_ID = 36
 #: Larger lists in one report are cut: no station samples that much between two messages.
 MAX_SAMPLES = 2_000
 STATUS_16 = (
@@ -187,8 +189,10 @@ def understand(call: Call, version: Version) -> Understood:
     if not isinstance(call.payload, Mapping):
         return Understood(None, violations, {"accept": False})
     reader = _Reader(call.payload, violations)
-    if not isinstance(call.id, str):
+    if not isinstance(call.id, str) or not call.id:
         reader.notes["reply_id"] = call.id
+    elif len(call.id) > MAX_ID:
+        reader.notes["long_id"] = len(call.id)
     report = _v16(call.action, reader) if version == "1.6" else _v201(call.action, reader)
     if violations and isinstance(report, Other):
         report = None  # nothing of it is kept, so nothing is gained by forgiving it

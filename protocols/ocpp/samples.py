@@ -129,7 +129,7 @@ def normalized(metered: Iterable[Metered]) -> list[dict[str, Any]]:
         for sample in one.samples:
             row: dict[str, Any] = {
                 "measurand": sample.measurand,
-                "value": f"{sample.value.normalize():f}",
+                "value": float(sample.value),
                 "unit": sample.unit,
                 "context": sample.context,
             }

@@ -66,7 +66,7 @@ def is_rfc3339(text: object) -> bool:
 def write(ms: int) -> str:
     """UTC with Z and three decimals."""
     moment = _EPOCH + timedelta(milliseconds=ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
 def short(ms: int) -> str:

@@ -266,7 +266,7 @@ def _scaled(reading: _Reading) -> dict[str, Any]:
         unit = {"SteeringWheelAngle": scale.ANGLE, "Speed": scale.SPEED, "Heading": scale.HEADING}.get(
             reading.type_name
         )
-        return {} if unit is None else {"value": _text(unit.of(value)), "unit": unit.unit}
+        return {} if unit is None else {"value": _number(unit.of(value)), "unit": unit.unit}
     body = value[1] if isinstance(value, tuple) and isinstance(value[0], str) else value
     if not isinstance(body, Mapping):
         return {}
@@ -282,7 +282,7 @@ def _phase(crossing: Mapping[str, Any], phase: Mapping[str, Any]) -> dict[str, A
     form, timing = _timing(state)
     left = scale.TIME_MARK.of(timing["likelyEndTime"]) if form == "counting" else None
     number = crossing["intersectionId"]["id"]
-    return {"intersection": number, "id": phase["id"], "light": state["light"], "left_s": _text(left)}
+    return {"intersection": number, "id": phase["id"], "light": state["light"], "left_s": _number(left)}
 
 
 def _timing(state: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -291,22 +291,22 @@ def _timing(state: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _motion(body: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    place = body.get("pos", body)
+    place = body.get("pos", body.get("position", body))
     if isinstance(place, Mapping) and "lat" in place and "vert" not in place:
-        out["lat"] = _text(scale.LAT.of(place["lat"]))
-        out["lon"] = _text(scale.LONG.of(place.get("long", place.get("lon", scale.LONG.none[0]))))
+        out["lat"] = _number(scale.LAT.of(place["lat"]))
+        out["lon"] = _number(scale.LONG.of(place.get("long", place.get("lon", scale.LONG.none[0]))))
         high = place.get("elevation", place.get("elev"))
         if high is not None:
-            out["elevation_m"] = _text(scale.ELEVATION.of(high))
+            out["elevation_m"] = _number(scale.ELEVATION.of(high))
     if isinstance(body.get("speed"), int):
-        out["speed_mps"] = _text(scale.SPEED.of(body["speed"]))
+        out["speed_mps"] = _number(scale.SPEED.of(body["speed"]))
     if isinstance(body.get("heading"), int):
-        out["heading_deg"] = _text(scale.HEADING.of(body["heading"]))
+        out["heading_deg"] = _number(scale.HEADING.of(body["heading"]))
     return out
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else f"{value.normalize():f}"
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 # -- doubts

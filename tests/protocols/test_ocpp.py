@@ -58,7 +58,7 @@ def test_a_tolerant_server_makes_of_it_what_the_vector_says(row: Vector) -> None
             continue
         assert len(said["values"]) == len(wanted)
         for found, sample in zip(said["values"], wanted, strict=True):
-            assert Decimal(found["value"]) == Decimal(str(sample["value"]))
+            assert Decimal(str(found["value"])) == Decimal(str(sample["value"]))
             assert (found["unit"], found["context"]) == (sample["unit"], sample["context"])
 
 
