@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from protocols.jt808.messages import read_body
 from protocols.jt808.position import Position
 
 _BIG = 1 << 20
+_PAIRS = re.compile(rb"\x7e[^\x7e]+\x7e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def explain(capture: Capture) -> Explanation:
         values = dict(next(one for one in tolds if one.ok).values)
         values |= {
             "frames": frames,
-            "raw_frames": [(b"\x7e" + piece.data + b"\x7e").hex() for piece in found.pieces],
+            "raw_frames": _raw_frames(data, found.pieces, bool(frames)),
             "pending_bytes": len(found.rest),
         }
         if whole:
@@ -101,6 +103,13 @@ def _cut(data: bytes, framing: Framing) -> _Cut:
     if not closed and rest:
         return _Cut([], [(0, len(rest))], b"")
     return _Cut(pieces, noise, framing.mark + rest if rest else b"")
+
+
+def _raw_frames(data: bytes, pieces: list[_Piece], any_whole: bool) -> list[str]:
+    """Where no checksum tells frames from what lies between two of them, delimiters are taken in pairs."""
+    if any_whole:
+        return [(b"\x7e" + piece.data + b"\x7e").hex() for piece in pieces]
+    return [one.hex() for one in _PAIRS.findall(data)]
 
 
 def _other_reading(data: bytes) -> _Cut | None:
@@ -247,6 +256,8 @@ def _tell_body(frame: Frame, start: int, places: list[int]) -> tuple[list[Field]
     if positions:
         values["vendor"] = extras.vendor(positions[0].extras)
         notes += _position_hints(positions)
+    if isinstance(body, terminal.Transparent) and (told := extras.transparent(body.data)):
+        values["vendor"] = told
     if isinstance(body, terminal.DriverCard) and body.licence:
         values["vendor"] = {"card_code": body.licence}
     return fields, values, notes

@@ -6,11 +6,13 @@ those of the published vectors; raw numbers keep the unit of the wire where the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 Said = dict[str, Any]
+_NUMBER = re.compile(r"\d{1,7}(\.\d{1,4})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def _tenths_signed(data: bytes) -> Said:
     """Sign and magnitude, 0.1 degree, FFFF none: one or eight probes."""
     if len(data) not in (2, 16):
         return {}
-    words = [_u(data[at : at + 2]) for at in range(0, len(data), 2)]
-    return {"temperatures": [_sign_magnitude(word) for word in words]}
+    words = [_sign_magnitude(_u(data[at : at + 2])) for at in range(0, len(data), 2)]
+    return {"temperatures": words, **{f"temp{n}": word for n, word in enumerate(words, 1) if word is not None}}
 
 
 def _sign_magnitude(word: int) -> float | None:
@@ -89,12 +91,83 @@ def _e1(data: bytes) -> Said:
     return {"power_v": _u(data) / 10} if len(data) == 2 else {}
 
 
+def _percent(data: bytes) -> Said:
+    return {"battery_percent": data[0]} if len(data) == 1 and data[0] <= 100 else {}
+
+
+def _e3(data: bytes) -> Said:
+    """State, percent, 0.01 V, two bytes more."""
+    return {"battery_percent": data[1], "battery_v": _u(data[2:4]) / 100} if len(data) == 6 and data[1] <= 100 else {}
+
+
+def _f6(data: bytes) -> Said:
+    """Event, mask, then what the mask says: light u16, temperature and humidity (two's complement, 0.1), three
+    accelerations."""
+    if len(data) < 4 or len(data) == 8:
+        return {}
+    said: Said = {"event": data[0]}
+    at = 2
+    for bit, name, per in ((0, "light", 1), (1, "temp1", 10), (2, "humidity", 10)):
+        if data[1] >> bit & 1 and at + 2 <= len(data):
+            value = int.from_bytes(data[at : at + 2], "big", signed=bit > 0)
+            said[name] = value / per if per > 1 else value
+            at += 2
+    return said
+
+
+def _tyre_items(data: bytes) -> Said:
+    """Number u8, sensor 3 bytes, pressure in the low ten bits (1/40 bar), temperature u8 from -50, state u8."""
+    if not data or len(data) % 8:
+        return {}
+    rows = [data[at : at + 8] for at in range(0, len(data), 8)]
+    return {
+        "tyres": [
+            {"tyre": row[0], "sensor": row[1:4].hex(), "pressure": (_u(row[4:6]) & 0x3FF) / 40,
+             "temperature": row[6] - 50, "state": row[7]}
+            for row in rows
+        ]
+    }  # fmt: skip
+
+
+def _text(name: str) -> Callable[[bytes], Said]:
+    def read(data: bytes) -> Said:
+        said = data.rstrip(b"\0 ").decode("gb18030", "replace")
+        return {name: said} if said and said.isprintable() else {}
+
+    return read
+
+
+#: Fields of a "$OBD-RT" line, in their order.
+_ENGINE = (
+    "power_v", "rpm", "obd_speed_kmh", "throttle_percent", "engine_load_percent", "coolant_c", "consumption_now",
+    "consumption", "trip_km", "obd_mileage_km", "trip_fuel_l", "fuel_used_l",
+)  # fmt: skip
+
+
+def _engine(data: bytes) -> Said:
+    head, *fields = data.decode("latin-1").strip("\r\n\0 ").split(",")
+    if head != "$OBD-RT":
+        return {}
+    said: Said = {}
+    for name, field in zip(_ENGINE, fields, strict=False):
+        if _NUMBER.fullmatch(field):
+            said[name] = float(field)
+    return said
+
+
+def transparent(data: bytes) -> Said:
+    """What 0900 carries from a serial line, as far as it is known; other text as ``text``."""
+    return _engine(data) or _text("text")(data.rstrip(b"\r\n"))
+
+
 def _e4(data: bytes) -> Said:
     return {"charging": data[0] == 0, "battery_percent": data[1]} if len(data) == 2 and data[1] <= 100 else {}
 
 
 def _nested(data: bytes) -> Said:
-    """Items of length u16 (id and value), id u16, value; from field captures."""
+    """Items of length u16 (id and value), id u16, value; from field captures. Some send a time zone as text."""
+    if data[:3] in (b"UTC", b"GMT"):
+        return _text("timezone")(data)
     said: Said = {}
     items: list[Said] = []
     at = 0
@@ -106,11 +179,17 @@ def _nested(data: bytes) -> Said:
         items.append({"id": f"0x{item:04X}", "hex": value.hex()})
         if item == 0x002D and len(value) == 2:
             said["battery_v"] = _u(value) / 1000
+        elif item == 0x002D and len(value) == 4:
+            said["power_v"] = _u(value) / 1000
         elif item == 0x00B2 and len(value) == 10:
             said["iccid"] = value.hex().rstrip("f")
         elif item == 0x00D5 and len(value) == 15:
             said["imei"] = value.decode("ascii", "replace")
-        elif item == 0x00A8 and len(value) == 1:
+        elif item == 0x0001 and len(value) == 3:
+            said["fuel1"] = _u(value[:2]) / 10
+        elif item == 0x0023 and _NUMBER.fullmatch(value.decode("latin-1")):
+            said["fuel2"] = float(value)
+        elif item in (0x00A8, 0x00E1) and len(value) == 1:
             said["battery_percent"] = value[0]
         elif item == 0x00CE and len(value) == 2:
             said["power_v"] = _u(value) / 100
@@ -156,6 +235,18 @@ MEANINGS: dict[int, Meaning] = {
     # makers', from field captures
     0x51: Meaning("temperatures", "温度探头", "temperature probes", _tenths_signed),
     0x56: Meaning("battery", "电池", "battery", _percent_of_ten),
+    0x77: Meaning("tyres", "胎压传感器", "tyre sensors", _tyre_items),
+    0x82: Meaning("power", "外接电源", "supply", _volts("power_v", 10)),
+    0xBC: Meaning("driver", "驾驶员", "driver", _text("driver")),
+    0xBD: Meaning("driver_id", "驾驶员编号", "driver's number", _text("driver_id")),
+    0xD4: Meaning("battery", "电池电量", "battery level", _percent),
+    0xD5: Meaning("battery", "电池电压", "battery voltage", _volts("battery_v", 100)),
+    0xE3: Meaning("battery", "电池", "battery", _e3),
+    0xE6: Meaning("engine", "发动机数据", "engine data", _engine),
+    0xE9: Meaning("battery", "电池电量", "battery level", _percent),
+    0xF1: Meaning("power", "外接电源", "supply", lambda data: {"power_v": _u(data) / 1000} if len(data) == 4 else {}),
+    0xF6: Meaning("sensors", "传感器", "sensors", _f6),
+    0xFE: Meaning("battery", "电池电量", "battery level", _percent),
     0x61: Meaning("power", "外接电源", "supply", _volts("power_v", 100)),
     0x69: Meaning("battery", "电池电压", "battery voltage", _volts("battery_v", 100)),
     0xE1: Meaning("power", "外接电源", "supply", _e1),

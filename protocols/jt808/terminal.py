@@ -128,7 +128,8 @@ class ParameterAnswer(Body):
 @dataclass(frozen=True, slots=True)
 class Properties(Body):
     """0107: terminal type u16, manufacturer, model, id, ICCID BCD10, hardware and firmware version (length u8, text),
-    GNSS bits u8, comms bits u8. Devices mix the widths of editions: those are taken whose total fits."""
+    GNSS bits u8, comms bits u8. Devices mix the widths of editions: those are taken whose total fits. Some leave the
+    last two out (None)."""
 
     terminal_type: int
     manufacturer: str
@@ -137,37 +138,40 @@ class Properties(Body):
     iccid: str
     hardware: str
     firmware: str
-    gnss: int
-    comms: int
+    gnss: int | None
+    comms: int | None
     widths: tuple[int, int, int] = (5, 20, 7)
     MSG_ID: ClassVar[int] = 0x0107
 
     @classmethod
     def read(cls, reader: Reader, version: Version) -> Self:
         widths = _fitting(reader.data[reader.at :], version)
-        return cls(
-            reader.u16("terminal_type"), reader.text("manufacturer", widths[0]), reader.text("model", widths[1]),
-            reader.text("terminal_id", widths[2]), reader.bcd("iccid", 10), reader.counted("hardware"),
-            reader.counted("firmware"), reader.u8("gnss"), reader.u8("comms"), widths,
-        )  # fmt: skip
+        terminal_type = reader.u16("terminal_type")
+        maker, model = reader.text("manufacturer", widths[0]), reader.text("model", widths[1])
+        terminal, iccid = reader.text("terminal_id", widths[2]), reader.bcd("iccid", 10)
+        hardware, firmware = reader.counted("hardware"), reader.counted("firmware")
+        gnss, comms = (reader.u8("gnss"), reader.u8("comms")) if reader.left else (None, None)
+        return cls(terminal_type, maker, model, terminal, iccid, hardware, firmware, gnss, comms, widths)
 
     def write(self, writer: Writer, version: Version) -> None:
         maker, model, terminal = self.widths
         writer.u16(self.terminal_type, "type").text(self.manufacturer, maker).text(self.model, model)
         writer.text(self.terminal_id, terminal).bcd(self.iccid, 10).counted(self.hardware).counted(self.firmware)
-        writer.u8(self.gnss, "gnss").u8(self.comms, "comms")
+        if self.gnss is not None and self.comms is not None:
+            writer.u8(self.gnss, "gnss").u8(self.comms, "comms")
 
 
 def _fitting(data: bytes, version: Version) -> tuple[int, int, int]:
     usual = [(5, 20, 7), (5, 30, 30), (11, 30, 30)]
     if version == "2019":
         usual = [*usual[1:], usual[0]]
-    for widths in [*usual, (11, 20, 7), (5, 8, 7), (5, 20, 30), (11, 30, 7)]:
-        at = 2 + sum(widths) + 10
-        for _ in range(2):
-            at = at + 1 + data[at] if at < len(data) else len(data) + 1
-        if at + 2 == len(data):
-            return widths
+    for missing in (0, 2):
+        for widths in [*usual, (11, 20, 7), (5, 8, 7), (5, 20, 30), (11, 30, 7)]:
+            at = 2 + sum(widths) + 10
+            for _ in range(2):
+                at = at + 1 + data[at] if at < len(data) else len(data) + 1
+            if at + 2 - missing == len(data):
+                return widths
     raise RemoteProtocolError("JT/T 808 0107: no known widths fit", reason="length")
 
 

@@ -115,8 +115,10 @@ def _values(sentence: Sentence) -> tuple[dict[str, Any], list[str]]:
     tell = _TELL.get(sentence.type[:3])
     if tell is not None:
         values |= tell(sentence, said)
-    elif sentence.talker == "P" or "lat" not in values:
-        values |= {key: str(value) if value is not None else None for key, value in said.items()}
+    else:
+        # What was told above is neither said twice nor with other digits.
+        rest = {key: value for key, value in said.items() if key not in values}
+        values |= {key: str(value) if value is not None else None for key, value in rest.items()}
     if gnss.has_fix(sentence, said) is False and "lat" in values:
         notes.append("无有效定位, 坐标可能是上一次的 / no valid fix: the place may be the last known one")
     return values, notes
@@ -200,6 +202,15 @@ def _gsv(sentence: Sentence, said: Any) -> dict[str, Any]:
     return values | ({"signal_id": said["signalID"]} if said.get("signalID") is not None else {})
 
 
+def _gns(sentence: Sentence, said: Any) -> dict[str, Any]:
+    mode = sentence.field(6)
+    return {
+        "mode": mode or None, "valid": bool(mode.strip("N")), "sats": said.get("numSV"), "hdop": said.get("HDOP"),
+        "altitude": said.get("alt"), "geoid_sep": said.get("sep"), "age": said.get("diffAge"),
+        "station": sentence.field(12) or None,
+    }  # fmt: skip
+
+
 def _zda(sentence: Sentence, said: Any) -> dict[str, Any]:
     return {"zone_h": _zone(sentence.field(5)), "zone_m": _zone(sentence.field(6))}
 
@@ -231,7 +242,7 @@ def _xdr(sentence: Sentence, said: Any) -> dict[str, Any]:
 
 
 _TELL: dict[str, Callable[[Sentence, Any], dict[str, Any]]] = {
-    "RMC": _rmc, "GGA": _gga, "GLL": _gll, "VTG": _vtg, "GSA": _gsa, "GSV": _gsv, "ZDA": _zda, "GST": _gst,
+    "RMC": _rmc, "GGA": _gga, "GLL": _gll, "VTG": _vtg, "GSA": _gsa, "GSV": _gsv, "ZDA": _zda, "GST": _gst, "GNS": _gns,
     "MWV": _mwv, "XDR": _xdr,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -85,8 +85,25 @@ def unroll(utc_ms: int, now_ms: int) -> tuple[int, int]:
     return utc_ms + turns * step_ms, turns
 
 
+#: Fields of the longest sentence of the standard (GSA of 4.11 has 18, GRS 16); beyond it no repair is tried.
+_MOST_FIELDS = 24
+
+
 def attributes(sentence: Sentence) -> Mapping[str, Any]:
-    """The library's reading: names as in pynmeagps, empty strings as None. Empty where it cannot read the sentence."""
+    """The library's reading: names as in pynmeagps, empty strings as None. One field that is none of its kind costs
+    itself only. Empty where the sentence cannot be read."""
+    said = _parsed(sentence)
+    if said or len(sentence.fields) > _MOST_FIELDS:
+        return said
+    for number, field in enumerate(sentence.fields):
+        if field:
+            blank = replace(sentence, fields=(*sentence.fields[:number], "", *sentence.fields[number + 1 :]))
+            if said := _parsed(blank):
+                return said
+    return {}
+
+
+def _parsed(sentence: Sentence) -> Mapping[str, Any]:
     try:
         line = build(sentence if sentence.start == "$" else Sentence(sentence.talker, sentence.type, sentence.fields))
         found = NMEAReader.parse(line, msgmode=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from protocols.core.endpoint import Role
@@ -11,9 +12,11 @@ from protocols.core.explain import Capture, Explanation, Field, Told, Verdict, r
 from protocols.traffic_signal import objects
 from protocols.traffic_signal.endpoint import SignalEndpoint
 from protocols.traffic_signal.frame import END, START, TYPES, Framing, build, crc16, escape, unescape
-from protocols.traffic_signal.messages import FAILURES, Item, Kind, Message, payload_of
+from protocols.traffic_signal.messages import FAILURES, Item, Kind, Message, parse, payload_of
 
 NAME = "traffic-signal"
+_DATAGRAM: Framing = "datagram"
+_STREAM: Framing = "stream"
 
 KIND_ZH = {
     Kind.QUERY: "查询", Kind.QUERY_REPLY: "查询应答", Kind.QUERY_FAILED: "查询出错", Kind.SET: "设置",
@@ -39,6 +42,8 @@ def explain(capture: Capture) -> Explanation:
             said = "escaped as on TCP" if other == "stream" else "not escaped, as on UDP"
             hint = (f"reads if it is taken as {said}",) if transport else ()
             frames = tuple(_with_hints(one, hint) if one.ok else one for one in again)
+    if not any(one.ok for one in frames) and not capture.strict:
+        frames = _unknown_type(capture.data) or frames
     if not frames:
         return refused(NAME, "short", "no frame starts here", capture=capture)
     return Explanation(NAME, frames)
@@ -107,6 +112,29 @@ def _told(message: Message, wire: bytes, offset: int, framing: Framing) -> Told:
                 hints=_hints(message))  # fmt: skip
 
 
+def _unknown_type(data: bytes) -> tuple[Told, ...]:
+    """One frame, right but for a type that nobody has described: header and items as they stand."""
+    for framing in (_DATAGRAM, _STREAM):
+        inner = unescape(data[1:-1]) if framing == "stream" else data[1:-1]
+        framed = data[:1] == bytes((START,)) and data[-1:] == bytes((END,)) and len(inner) >= 15
+        if not framed or inner[11] in TYPES or int.from_bytes(inner[:2], "big") != len(inner) - 2:
+            continue
+        if crc16(inner[:-2]) != int.from_bytes(inner[-2:], "big"):
+            continue
+        try:
+            message = parse(inner[2:11] + bytes((Kind.REPORT,)) + inner[12:-2])
+        except RemoteProtocolError:
+            continue
+        told = _told(message, data, 0, framing)
+        kind = f"0x{inner[11]:02x}"
+        fields = tuple(replace(f, value=kind, zh="帧类型：未知", en="unknown") if f.name == "type" else f
+                       for f in told.fields)  # fmt: skip
+        values = {**told.values, "type": kind, "type_name": "unknown"}
+        hint = f"type {inner[11]:02x} is none of 10 20 21 30 40 41 50 60 70 80"
+        return (replace(told, title=f"未知类型 unknown type {kind}", fields=fields, values=values, hints=(hint,)),)
+    return ()
+
+
 def _item(item: Item, place: int, said: Mapping[str, Any]) -> dict[str, Any]:
     address = item.address
     return {
@@ -129,9 +157,10 @@ def decode(item: Item, kind: Kind) -> dict[str, Any]:
     found = objects.find(item.address)
     if found is None:
         return out | {"hex": data.hex()}
-    said = objects.value(item)
-    out[found.name] = said
     form = found.form
+    # An unset clock has no time; elsewhere what the table does not explain is told as hex.
+    said = form(data) if form is objects.moment else objects.value(item)
+    out[found.name] = said
     if form is objects.text:
         out["text"] = said
     elif form is objects.moment:

@@ -175,6 +175,27 @@ def test_extras_that_run_over_the_end_keep_the_good_ones() -> None:
         (0x16, "01", {}),  # a standard id with a length that is not its own
         (0x01, "0102", {}),
         (0xEB, "00ff002d", {}),
+        (0xEB, "000300e164", {"battery_percent": 100}),
+        (0xEB, "0006002d00002db4", {"power_v": 11.7}),
+        (0xEB, "00080023" + b"001.47".hex() + "0005000101a500", {"fuel2": 1.47, "fuel1": 42.1}),
+        (0xEB, b"UTC+08:00".hex(), {"timezone": "UTC+08:00"}),
+        (0x51, "8017", {"temp1": -2.3}),
+        (0xF6, "071eff940261", {"event": 7, "temp1": -10.8, "humidity": 60.9}),
+        (0xF6, "0865413057160185", {}),
+        (
+            0x77,
+            "017e19f100384d08",
+            {"tyres": [{"tyre": 1, "sensor": "7e19f1", "pressure": 1.4, "temperature": 27, "state": 8}]},
+        ),
+        (0x82, "0092", {"power_v": 14.6}),
+        (0xD4, "64", {"battery_percent": 100}),
+        (0xD5, "01a2", {"battery_v": 4.18}),
+        (0xE3, "0064019a0000", {"battery_percent": 100, "battery_v": 4.1}),
+        (0xE6, b"$OBD-RT,12.3,830,,\r\n".hex(), {"power_v": 12.3, "rpm": 830}),
+        (0xF1, "0000308c", {"power_v": 12.428}),
+        (0xFE, "45", {"battery_percent": 69}),
+        (0xFE, "00000090", {}),
+        (0xBC, (b"DRIVER A" + bytes(42)).hex(), {"driver": "DRIVER A"}),
     ],
 )
 def test_extra_items_by_maker(item: int, value: str, said: dict[str, object]) -> None:
@@ -234,6 +255,33 @@ def test_properties_with_mixed_widths() -> None:
         body = terminal.Properties(7, "MAKER", "M-1", "T7", "89860123456789012345", "H1.0", "F2.13", 3, 1, widths)
         for version in ("2013", "2019"):
             assert read_one(frame_of(body, 1, version)).body == body
+
+
+def test_properties_without_the_module_bits() -> None:
+    body = terminal.Properties(66, "12345", "M", "7654321", "11112233445566778899", "hd-v1", "fm-v3", None, None)
+    assert read_one(frame_of(body, 1, "2013")).body == body
+
+
+def test_transparent_lines_are_told() -> None:
+    line = b"$OBD-RT,12.3,0,20,0.00,0.00,0,10.89,31.15,181.68,181,54.26,565.96,0,0,0\r\n"
+    said = explain(Capture(build(Frame(0x0900, PHONE, 1, b"\x41" + line)))).said()
+    assert said["vendor"]["fuel_used_l"] == 565.96
+    assert said["vendor"]["obd_speed_kmh"] == 20
+    assert "vendor" not in explain(Capture(build(Frame(0x0900, PHONE, 1, b"\x41\x01\x02\xff")))).said()
+
+
+@pytest.mark.parametrize(
+    ("stream", "frames"),
+    [
+        ("7e010203047e05067e0708097e", ["7e010203047e", "7e0708097e"]),
+        ("7e010203047e05067e070809", ["7e010203047e"]),
+        ("05067e010203047e7e0708097e05", ["7e010203047e", "7e0708097e"]),
+    ],
+)
+def test_without_a_checksum_delimiters_go_in_pairs(stream: str, frames: list[str]) -> None:
+    told = explain(Capture(bytes.fromhex(stream), extra={"chunks": [stream]})).said()
+    assert told["raw_frames"] == frames
+    assert told["frames"] == []
 
 
 def test_resend_requests_with_either_count_width() -> None:

@@ -126,8 +126,11 @@ def test_places_that_are_none(body: str) -> None:
 
 def test_one_odd_field_does_not_raise() -> None:
     found = sentence("GPGSA,A,3,x,22,35,38,,,,,,,,,1.5,0.8,1.3")
-    assert gnss.attributes(found) == {}
-    assert explain(Capture(build(found))).said()["unknown"] is True
+    assert gnss.attributes(found)["navMode"] == 3
+    assert explain(Capture(build(found))).said()["sats"] == [22, 35, 38]
+    two = sentence("GPGSA,A,3,x,y,35,38,,,,,,,,,1.5,0.8,1.3")
+    assert gnss.attributes(two) == {}
+    assert explain(Capture(build(two))).said()["unknown"] is True
 
 
 @pytest.mark.parametrize(
@@ -224,3 +227,28 @@ def test_likely_mistakes_are_named() -> None:
     wrong = b"$%b*%02X" % (body, checksum(b"$" + body))
     assert any("$" in hint for hint in explain(Capture(wrong)).frames[0].hints)
     assert explain(Capture(b"$GPZDA,010203.05,06,07,2008,-08,30", strict=True)).error == "no_checksum"
+
+
+def test_places_of_makers_sentences_have_the_same_digits() -> None:
+    said = explain(Capture(line("PKLSH,3851.3330,N,09447.9417,W,012212,V,100,1202,"))).said()
+    assert (said["lat"], said["lon"], said["proprietary"]) == (38.85555, -94.7990283, True)
+    assert said["deviceId"] == "1202"
+
+
+def test_a_sentence_of_several_systems_tells_more_than_its_place() -> None:
+    said = explain(Capture(line("GNGNS,103607.00,5327.03942,N,00214.42462,W,AANN,06,5.88,56.0,48.5,,,V"))).said()
+    assert (said["lat"], said["sats"], said["hdop"], said["altitude"], said["valid"]) == (
+        53.450657,
+        6,
+        5.88,
+        56.0,
+        True,
+    )
+    assert said["mode"] == "AANN"
+
+
+def test_one_bad_field_costs_itself_only() -> None:
+    said = explain(Capture(line("GPRMC,172142.00,A,4805.302,N,11629.090,W,0.D,12.5,230394,,"))).said()
+    assert (said["lat"], said["lon"], said["speed_kn"], said["course"]) == (48.0883667, -116.4848333, None, 12.5)
+    assert said["datetime"] == "1994-03-23T17:21:42Z"
+    assert gnss.attributes(sentence("GPGGA," + ",".join(["x"] * 30))) == {}

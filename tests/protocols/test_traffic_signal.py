@@ -265,6 +265,24 @@ def test_a_frame_escaped_on_udp_is_read_and_said_so() -> None:
     assert not explain(Capture(data, extra={"transport": "udp"}, strict=True)).ok
 
 
+def test_a_type_nobody_described_comes_out_as_it_stands() -> None:
+    inner = bytes.fromhex("001401000500000000010999" + "01" + "01050d02020123")
+    inner += crc16(inner).to_bytes(2, "big")
+    for body in (inner, escape(inner)):
+        told = explain(Capture(b"\x7e" + body + b"\x7d"))
+        said = told.said()
+        assert (said["type"], said["type_name"], said["decoded"]["mode"]) == ("0x99", "unknown", "local_coordination")
+    assert explain(Capture(b"\x7e" + inner + b"\x7d", strict=True)).error == "type"
+    broken = b"\x7e" + inner[:-1] + bytes((inner[-1] ^ 1,)) + b"\x7d"
+    assert not explain(Capture(broken)).ok
+
+
+def test_an_unset_clock_has_no_time() -> None:
+    inner = bytes.fromhex("001a0100050000000001092001" + "010b0d010a00" + "00" * 7)
+    inner += crc16(inner).to_bytes(2, "big")
+    assert explain(Capture(b"\x7e" + inner + b"\x7d")).said()["decoded"] == {"time_utc": None, "time": None}
+
+
 def test_orders_to_the_street_and_odd_lengths_are_pointed_out() -> None:
     order = Message(Kind.SET, (Item(Address(17, 4, 1, 1), b"\x15\x00"),))
     hints = explain(Capture(build(payload_of(order), "datagram"))).frames[0].hints
