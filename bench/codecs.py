@@ -80,8 +80,12 @@ def messages_in(endpoint: Endpoint[Any], frames: list[bytes]) -> Iterator[Any]:
 
 def measure(name: str, entry_name: str) -> dict[str, Any] | None:
     entry = PROTOCOLS[entry_name]
+    if entry_name == "nmea_beidou":
+        frames_with_ends = [frame if frame.endswith(b"\n") else frame + b"\r\n" for frame in frames_of(name)]
+    else:
+        frames_with_ends = frames_of(name)
     # A frame that the other framing of the family uses is none here; those that are read alone are the sample.
-    frames = [frame for frame in frames_of(name) if sum(1 for _ in messages_in(entry.listener(), [frame])) == 1]
+    frames = [frame for frame in frames_with_ends if sum(1 for _ in messages_in(entry.listener(), [frame])) == 1]
     if not frames:
         return None
     size = sum(map(len, frames))

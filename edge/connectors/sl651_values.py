@@ -1,7 +1,7 @@
 """From an SL 651 report to sweeps: elements to points, observation times, series of five minutes, status bits.
 
 A point's ``key`` is the element's identifier (``39``, ``FF11``); ``45.1`` is bit 1 of element 45; ``F4`` and ``F5`` to
-``FC`` give a sweep for each of their twelve slots.
+``FC`` give a sweep for each of their twelve slots, any element behind a time step (04) one for each step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from edge.connectors.station_clock import OLDEST_MS, TOLERANCE_MS, Upload, Verdict
 from protocols.core.model import Quality, Sweep
 from protocols.devices import DeviceType, Point
-from protocols.sl651.elements import BY_NAME, SERIES_STEP_MS, Element, series_width
+from protocols.sl651.elements import BY_NAME, Element, series_width
 from protocols.sl651.frame import Telegram
 from protocols.sl651.messages import Group, Report, to_ms
 
@@ -71,7 +71,7 @@ def collect(report: Report, points: dict[str, list[Point]]) -> Found:
             wanted = points.get(one.id)
             if wanted is None:
                 found.unmapped += 1
-            elif series_width(one.id):
+            elif series_width(one.id) or isinstance(one.value, tuple):
                 found.readings += _series(one, group, wanted)
             else:
                 for point in wanted:
@@ -115,7 +115,7 @@ def _series(one: Element, group: Group, points: list[Point]) -> Iterator[Reading
     for number, text in enumerate(value):
         if text is not None:
             values = {point.name: _number(text, point) for point in points}
-            yield Reading(first_ms + number * SERIES_STEP_MS, f"{one.id}/{group.observed}/{number}", values)
+            yield Reading(first_ms + number * one.step_ms, f"{one.id}/{group.observed}/{number}", values)
 
 
 def _manual(report: Report, points: dict[str, list[Point]], found: Found) -> Iterator[Reading]:

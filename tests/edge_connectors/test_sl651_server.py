@@ -162,6 +162,17 @@ def test_a_confirmation_only_when_every_time_of_it_is_durable() -> None:
     assert [sweep.source_ms - START_MS for sweep in sink.sweeps] == [-3_300_000, -2_700_000, 0]
 
 
+def test_values_behind_a_time_step_are_readings_of_their_own_times() -> None:
+    hour_ms = 3_600_000
+    first_ms = START_MS - 3 * hour_ms
+    opening = "0001" + sl651.stamp(START_MS) + "F1F1" + STATION + "48" + "F0F0" + sl651.stamp(first_ms, 10)
+    body = bytes.fromhex(opening + "0418000100" + "3923" + "00000122" + "FFFFFFFF" + "00010491")
+    sink, heard = pushed(Telegram(sl651.EVEN, body, STATION, 1, "04D2"))
+    found = {sweep.source_ms: sweep.values.tolist() for sweep in sink.sweeps}
+    assert found == {first_ms: [0.122], first_ms + 2 * hour_ms: [10.491]}  # the slot without a value makes nothing
+    assert len(heard) == 1
+
+
 def test_a_repeat_has_the_same_names() -> None:
     sink, heard = pushed(report(), report())
     assert len(sink.sweeps) == 2
