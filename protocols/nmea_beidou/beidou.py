@@ -87,23 +87,39 @@ def read(sentence: Sentence) -> ShortMessage | Feedback | Card | None:
     """What a BeiDou module said; None for all other sentences."""
     if sentence.talker not in ("BD", "CC", "GB"):
         return None
-    f = sentence.field
+
+    def f(number: int) -> str:
+        return sentence.field(number).strip()
+
     match sentence.type:
         case "TXR":  # kind, from, coding, hhmm, content
             return ShortMessage(_int(f(2)), None, _int(f(3)), f(5), time_of_day_ms(f(4) + "00"))
         case "TCI":  # from, to, frequency, hhmmss, coding, flag, content
             return ShortMessage(_int(f(1)), _int(f(2)), _int(f(5)), f(7), time_of_day_ms(f(4)), _int(f(6)), _int(f(3)))
-        case "TXA":  # to, kind, coding, content
-            return ShortMessage(None, _int(f(1)), _int(f(3)), f(4))
-        case "TCQ":  # to, frequency, receipt, coding, content
-            return ShortMessage(None, _int(f(1)), _int(f(4)), f(5), frequency=_int(f(2)))
-        case "FKI":  # command, Y or N, reason, wait
-            return Feedback(f(1), f(2) == "Y", _int(f(3)), _int(f(4)))
-        case "ICP":  # number, (broadcast number), level, interval
-            return Card(_int(f(1)), _int(f(3)), _int(f(4)))
-        case "ICI":  # number ..., interval and level towards the end
+        case "TXA":  # to, kind, coding, (nothing,) content
+            return ShortMessage(None, _int(f(1)), _int(f(3)), f(4) or f(5))
+        case "TCQ":  # to, frequency, receipt, coding, (nothing,) content
+            return ShortMessage(None, _int(f(1)), _int(f(4)), f(5) or f(6), frequency=_int(f(2)))
+        case "FKI":
+            return _feedback([one.strip() for one in sentence.fields])
+        case "ICP" if sentence.talker != "CC":
+            # number, (broadcast number), level, interval; with all its fields, interval and level are 14 and 15
+            level, interval = (15, 14) if len(sentence.fields) >= 15 else (3, 4)
+            return Card(_int(f(1)), _int(f(level)), _int(f(interval)))
+        case "ICI" if sentence.talker != "CC":  # number ..., interval and level towards the end
             return Card(_int(f(1)), _int(f(6)), _int(f(5)))
     return None
+
+
+def _feedback(fields: list[str]) -> Feedback:
+    """Command, Y or N, reason, wait. BDS-3 modules say the time before it; BDS-2 modules a second Y or N (may it be
+    sent) behind the first."""
+    if fields and len(fields[0]) == 6 and fields[0].isdigit():
+        fields = fields[1:]
+    if len(fields) > 2 and fields[2] in ("Y", "N"):
+        fields = [*fields[:2], *fields[3:]]
+    command, sent, reason, wait, *_ = [*fields, "", "", "", ""]
+    return Feedback(command, sent == "Y", _int(reason), _int(wait))
 
 
 def send(to: int, data: bytes, *, coding: int = CODE, generation: int = 2) -> Sentence:

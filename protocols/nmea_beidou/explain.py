@@ -247,7 +247,7 @@ _TELL: dict[str, Callable[[Sentence, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 #: Sentences of BeiDou modules that carry no message.
-_MODULE_ONLY = frozenset({"BSI", "PWI", "ICA", "ZTI", "RNX", "SNR"})
+_MODULE_ONLY = frozenset({"ICI", "ICP", "BSI", "PWI", "ICA", "ZTI", "RNX", "SNR"})
 _KINDS = {
     "TXR": "TXR (BDS-2 message received)",
     "ICP": "ICP (BDS-3 card data)",

@@ -135,8 +135,9 @@ def _version(data: bytes) -> Any:
 
 
 def _pairs(data: bytes) -> list[str]:
-    """Start times of a day plan: hour, minute; from the front, up to the first repeat of 00:00."""
-    out = [f"{data[at]:02d}:{data[at + 1]:02d}" for at in range(0, len(data) - 1, 2)]
+    """Start times of a day plan: hour, minute; filled from the END like every chain, up to the first repeat of
+    00:00."""
+    out = [f"{data[at]:02d}:{data[at + 1]:02d}" for at in range(len(data) - 2, -1, -2)]
     while len(out) > 1 and out[-1] == "00:00":
         out.pop()
     return out
@@ -194,7 +195,9 @@ for _address, _name, _form, _zh, _width in (
     ("2.3.2", "host_port", number, "上位机端口", 2), ("2.3.3", "link", _code(LINKS), "通信类型", 1),
     ("2.4.0", "time_zone_s", _signed, "时区", 4), ("2.5.0", "controller", number, "信号机编号", 4),
     ("2.6.0", "crossings", number, "控制路口数量", 1), ("2.7.0", "gps_clock", number, "GPS时钟", 1),
-    ("2.8.0", "ipv6", _ip, "IPv6地址", 0), ("2.9.0", "host_ipv6", _ip, "上位机IPv6", 0),
+    ("2.8.0", "ipv6", _ip, "IPv6地址", 16), ("2.8.2", "prefix", _ip, "IPv6子网前缀", 16),
+    ("2.8.3", "gateway", _ip, "IPv6网关", 16), ("2.9.0", "host_ipv6", _ip, "上位机IPv6", 16),
+    ("2.9.2", "host_port", number, "上位机端口", 2), ("2.9.3", "link", _code(LINKS), "通信类型", 1),
     # -- 3 lamp groups
     ("3.1.0", "lamp_groups", number, "灯组数", 1), ("3.2.1", "number", number, "灯组编号", 1),
     ("3.2.2", "lamp_type", _code(LAMP_TYPES), "灯组类型", 1), ("3.3.1", "lamp", _code(LAMPS), "灯组状态", 1),
@@ -244,8 +247,8 @@ for _address, _name, _form, _zh, _width in (
     ("10.1.2", "transitions", lambda data: list(reversed(data)), "过渡约束", 64),
     ("11.1.0", "day_plans", number, "日计划数", 1), ("11.2.1", "number", number, "日计划编号", 1),
     ("11.2.2", "crossing", number, "所属路口", 1), ("11.2.3", "starts", _pairs, "时段起始时间", 96),
-    ("11.2.4", "period_plans", list, "时段方案链", 48),
-    ("11.2.5", "period_modes", lambda data: [MODES.get(code, code) for code in data], "时段模式链", 48),
+    ("11.2.4", "period_plans", chain, "时段方案链", 48),
+    ("11.2.5", "period_modes", lambda data: [MODES.get(code, code) for code in chain(data)], "时段模式链", 48),
     *((f"11.2.{attr}", f"action_{attr - 5}", list, f"时段动作链{attr - 5}", 96) for attr in range(6, 14)),
     ("12.1.0", "schedules", number, "调度数", 1), ("12.2.1", "number", number, "调度编号", 1),
     ("12.2.2", "crossing", number, "所属路口", 1), ("12.2.3", "priority", number, "调度优先级", 1),

@@ -252,3 +252,32 @@ def test_one_bad_field_costs_itself_only() -> None:
     assert (said["lat"], said["lon"], said["speed_kn"], said["course"]) == (48.0883667, -116.4848333, None, 12.5)
     assert said["datetime"] == "1994-03-23T17:21:42Z"
     assert gnss.attributes(sentence("GPGGA," + ",".join(["x"] * 30))) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("BDFKI,TXA,N,Y,4,0000", ("TXA", "N", 4, 0)),  # BDS-2: sent or not, allowed or not
+        ("BDFKI,TXA,Y,Y,0,0040", ("TXA", "Y", 0, 40)),
+        ("BDFKI,080432,TCQ,Y,0,0", ("TCQ", "Y", 0, 0)),  # BDS-3 with the time
+        ("BDFKI,TCQ,N,1,42", ("TCQ", "N", 1, 42)),
+        ("BDFKI", ("", "N", None, None)),
+    ],
+)
+def test_feedback_of_all_modules(body: str, said: tuple[object, ...]) -> None:
+    told = explain(Capture(line(body))).said()
+    assert (told["for"], told["ok_flag"], told["reason"], told["wait"]) == said
+
+
+def test_cards_short_and_whole_and_the_question_for_one() -> None:
+    whole = "BDICP,15240507,2032472,1,3,0,N,1,Y,1,0,0,3,1,60,5,1,1,2,2,500,100,10,10"
+    assert beidou.read(sentence(whole)) == beidou.Card(15240507, 5, 60)
+    assert beidou.read(sentence("BDICP,15240507,2032472,3,60")) == beidou.Card(15240507, 3, 60)
+    assert beidou.read(sentence("BDICI,4207733,0,0,3,60,2,N,22")) == beidou.Card(4207733, 2, 60)
+    assert explain(Capture(line("CCICI,0,00"))).said()["fields"] == ["0", "00"]
+
+
+@pytest.mark.parametrize("body", ["CCTCQ,4314513,2,1,2,,3A64", "CCTCQ,4314513,2,1,2,3A64,0", "CCTXA,4314513,1,2,,3A64"])
+def test_orders_with_an_empty_field_before_the_content(body: str) -> None:
+    said = explain(Capture(line(body))).said()
+    assert (said["receiver"], said["coding"], said["content"]) == (4314513, 2, "3A64")

@@ -204,8 +204,15 @@ def test_times_maps_and_calendars() -> None:
     assert objects.value(Item(Address(12, 2, 4, 1), b"\x7f")) == list(objects.WEEKDAYS)
     assert objects.value(Item(Address(12, 2, 5, 1), b"\x1f\xfe")) == list(range(1, 13))
     assert objects.value(Item(Address(12, 2, 6, 1), b"\x80\0\0\x01")) == [1, 32]
-    starts = bytes((0, 0, 6, 30, 22, 0)) + bytes(90)
+
+
+def test_day_plans_are_filled_from_the_end_too() -> None:
+    # A controller's answers with one period hold its plan and its mode in the last byte.
+    starts = bytes(90) + bytes((22, 0, 6, 30, 0, 0))
     assert objects.value(Item(Address(11, 2, 3, 1), starts)) == ["00:00", "06:30", "22:00"]
+    assert objects.value(Item(Address(11, 2, 4, 1), bytes(46) + b"\x02\x01")) == [1, 2]
+    modes = objects.value(Item(Address(11, 2, 5, 1), bytes(32) + b"\x21" * 15 + b"\x23"))
+    assert modes == ["local_coordination"] + ["local_fixed_cycle"] * 15
 
 
 @pytest.mark.parametrize(
