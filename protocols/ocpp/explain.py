@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -50,6 +51,9 @@ def _frame(capture: Capture) -> Explanation:
     try:
         message = parse(capture.data)
     except FrameError as error:
+        lines = capture.data.splitlines(keepends=True)
+        if error.reason == "not_json" and sum(line.lstrip()[:1] == b"[" for line in lines) > 1:
+            return Explanation(NAME, tuple(_lines(capture, lines)))
         version = _version_given(capture) or "1.6"
         code = error.reason
         values: dict[str, Any] = {"ok": False}
@@ -70,6 +74,19 @@ def _frame(capture: Capture) -> Explanation:
         case CallError():
             told = _call_error(message, version, capture)
     return Explanation(NAME, (told,), dict(told.values))
+
+
+def _lines(capture: Capture, lines: list[bytes]) -> Iterator[Told]:
+    """A log: one message in each line."""
+    at = 0
+    for line in lines:
+        if line.strip():
+            for told in _frame(replace(capture, data=line)).frames:
+                fields = tuple(
+                    one if one.offset is None else replace(one, offset=at + one.offset) for one in told.fields
+                )
+                yield replace(told, offset=at, fields=fields)
+        at += len(line)
 
 
 def _version_given(capture: Capture) -> Version | None:

@@ -141,12 +141,14 @@ def payload_of_radio(data: bytes) -> tuple[int, bytes]:
 
 
 def _wsmp(data: bytes) -> int:
-    """Bytes of a WSMP header (version 3) at the start, 0 if there is none."""
-    if len(data) < 6 or data[0] not in (0x03, 0x0B) or data[:2] in (b"\x03\x80", b"\x03\x81"):
+    """Bytes of a WSMP header (version 3) at the start, 0 if there is none. Some radios put a byte 01 before it."""
+    start = 1 if data[:2] in (b"\x01\x03", b"\x01\x0b") else 0
+    head = data[start : start + 2]
+    if len(data) < 6 or head[:1] not in (b"\x03", b"\x0b") or head in (b"\x03\x80", b"\x03\x81"):
         return 0
-    at = 1
-    if data[0] & 0x08:
-        count, at = data[1], 2
+    at = start + 1
+    if head[0] & 0x08:
+        count, at = data[at], at + 1
         for _ in range(min(count, 8)):
             if at + 1 >= len(data):
                 return 0

@@ -210,6 +210,31 @@ def test_words_that_are_no_order(word: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("data", [b"\xa5\x0f\x01\x02\x32", b"A50F010232", bytes.fromhex("a50f0102320000aaee")])
+def test_a_word_of_another_length_is_known_for_one(data: bytes) -> None:
+    assert explain(Capture(data)).error == "length"
+
+
+def test_bytes_that_begin_otherwise_are_told_as_bytes() -> None:
+    assert explain(Capture(bytes.fromhex("a40f0100000000b4"), kind="ptz")).error == "start"
+
+
+@pytest.mark.parametrize("listed", ["<DeviceList/>", '<DeviceList Num="0"></DeviceList>', "<DeviceList></DeviceList>"])
+def test_an_empty_list_is_a_list(listed: str) -> None:
+    body = manscdp.parse(f"<Response><CmdType>Catalog</CmdType><SumNum>0</SumNum>{listed}</Response>".encode())
+    assert (body.list_name, body.items) == ("DeviceList", ())
+
+
+def test_of_two_streams_the_video_is_told() -> None:
+    audio, video = (
+        b"m=audio 8000 RTP/AVP 8\r\na=setup:active\r\n",
+        b"m=video 9000 RTP/AVP 96\r\na=rtpmap:96 PS/90000\r\n",
+    )
+    for order in (audio + video, video + audio):
+        one = sdp.parse(b"v=0\r\ns=Play\r\nc=IN IP4 1.2.3.4\r\nt=0 0\r\n" + order)
+        assert (one.media, one.port, one.payloads, one.setup) == ("video", 9000, (96,), "")
+
+
 def test_left_is_bit_one_whatever_lists_say() -> None:
     assert ptz.parse(ptz.build(ptz.Motion(pan=-1, pan_speed=31))).order == ptz.Motion(-1, pan_speed=31)
     assert ptz.build(ptz.Motion(pan=-1, pan_speed=31)) == "A50F01021F0000D6"

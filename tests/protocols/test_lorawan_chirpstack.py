@@ -235,6 +235,41 @@ def test_a_join_accept_of_1_1_is_signed_over_the_request() -> None:
     assert frame.mic_ok and frame.fields["opt_neg"] is True and frame.fields["rx_delay"] == 3
 
 
+DOWN_1_1 = bytes.fromhex("600403020103000022ac0a01f0b468ddaa5ed13a")
+KEYS_1_1 = phy.Keys(
+    app_s_key=bytes.fromhex("100f0e0d0c0b0a090807060504030201"),
+    s_nwk_s_int_key=bytes.fromhex("01010101010101010101010101010100"),
+    nwk_s_enc_key=bytes.fromhex("01010101010101010101010101010200"),
+)
+
+
+def test_a_downlink_of_1_1_hides_its_mac_commands() -> None:
+    frame = phy.decode(DOWN_1_1, KEYS_1_1)
+    assert frame.mic_ok and frame.fields["payload_hex"] == "01020304"
+    assert frame.fields["f_opts_hex"] == "020701" and frame.fields["link_check"] == {"margin": 7, "gw_cnt": 1}
+    assert not phy.decode(DOWN_1_1[:-1] + b"\x3b", KEYS_1_1).mic_ok
+
+
+def test_of_an_uplink_of_1_1_the_half_that_any_network_can_check_is_checked() -> None:
+    key = bytes(range(16))
+    body = bytes.fromhex("40040302010001000a01")
+    right = phy.cmac(key, phy._block(0x49, True, body[1:5], 1, len(body)) + body)[:2]
+    assert phy.decode(body + b"\xaa\xbb" + right, phy.Keys(f_nwk_s_int_key=key)).mic_ok
+    wrong = bytes((right[0] ^ 1, right[1]))
+    assert phy.decode(body + b"\xaa\xbb" + wrong, phy.Keys(f_nwk_s_int_key=key)).mic_ok is False
+
+
+def test_what_a_maker_sends_has_neither_mic_nor_length() -> None:
+    frame = phy.decode(bytes.fromhex("e0010203"))
+    assert (frame.mtype, frame.fields, frame.mic) == ("proprietary", {"payload_hex": "010203"}, "")
+
+
+def test_a_join_accept_that_a_wrong_key_turns_into_nonsense_is_refused() -> None:
+    wire = bytes.fromhex("2023cf335489aae3183c0be0baa8dee5f3")
+    wrong = bytes.fromhex("0102030405060708090a0b0c0d0e0f11")  # makes it look like 1.1, with a delay of 20
+    assert phy.decode(wire, phy.Keys(app_key=wrong)).mic_ok is False
+
+
 # -- payloads, TLV, noise ----------------------------------------------------------------------------------------------
 
 

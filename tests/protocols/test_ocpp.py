@@ -325,6 +325,42 @@ def test_odd_times_are_read(text: str, ms: int, strict: bool) -> None:
     assert found.unset == (ms < 946_684_800_000)
 
 
+def test_a_clock_in_the_year_one_is_written_with_four_digits() -> None:
+    assert times.short(-62_135_596_800_000) == "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("message_id", "note"), [("", {"reply_id": ""}), (5, {"reply_id": 5}), ("a" * 37, {"long_id": 37})]
+)
+def test_ids_that_the_standard_does_not_allow_are_noted(message_id: str | int, note: dict[str, Any]) -> None:
+    notes = understand(call("Heartbeat", {}, message_id), "1.6").notes
+    assert {key: notes[key] for key in note} == note
+
+
+def test_a_log_with_a_message_in_each_line() -> None:
+    lines = b'[2,"x","Heartbeat",{}]\r\n\r\n[2,"y","Authorize",{"idTag":null}]\n[3,"x",{}]\n'
+    told = explain(Capture(lines))
+    assert [(one.offset, one.error) for one in told.frames] == [(0, ""), (26, "TypeConstraintViolation"), (61, "")]
+    assert all(one.offset is None or one.offset >= 26 for one in told.frames[1].fields)
+
+
+@pytest.mark.parametrize(
+    ("base", "identity", "uri"),
+    [
+        ("ws://test.uri.com/path/", "cp0001", "ws://test.uri.com/path/cp0001"),
+        ("ws://test.uri.com/path/cp0001", "cp0001", "ws://test.uri.com/path/cp0001"),
+        ("test.uri.com/path/", "cp0001", "ws://test.uri.com/path/cp0001"),
+        ("ws:test.uri.com", "cp0001", ""),
+        ("://invalid", "cp0001", ""),
+        ("ws://test.uri.com", "", ""),
+        ("ws://test.uri.com", "cp0001\x7f", ""),
+    ],
+)
+def test_where_a_station_connects(base: str, identity: str, uri: str) -> None:
+    told = explain(Capture(kind="ocpp-uri", extra={"base": base, "identity": identity, "security_profile": 1}))
+    assert told.said().get("uri", "") == uri and told.ok == bool(uri)
+
+
 @pytest.mark.parametrize(
     "text", ["", "now", "2024-13-01T00:00:00Z", "2024-02-30T00:00:00Z", "20240426T123502Z", 5, None]
 )

@@ -77,7 +77,9 @@ def test_a_vendors_wrapper_comes_off_and_goes_on(row: Vector) -> None:
     data = bytes.fromhex(row["hex"])
     wrapped = frame.unwrap(data)
     assert wrapped.device_id == row["expect"]["device_id"]
-    again = frame.wrap(wrapped.device_id.encode(), wrapped.time_ms, [body for _, body in wrapped.frames])
+    again = frame.wrap(
+        wrapped.device_id.encode(), wrapped.time_ms, [body for _, body in wrapped.frames], batch=wrapped.batch
+    )
     assert again == data
 
 
@@ -333,7 +335,16 @@ def test_behind_what_is_not_carried_nothing_is_believed() -> None:
     assert told.error == "not_carried"
 
 
-@pytest.mark.parametrize("header", [b"\x03\x80\x2f", b"\x03\x00\x20\x32\x03\x80\x2f", b"\x03\x81\x00\x40\x03\x80\x2f"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x03\x80\x2f",
+        b"\x03\x00\x20\x32\x03\x80\x2f",
+        b"\x01\x03\x00\x20\x32\x03\x80\x2f",  # some radios begin with a byte of their own
+        b"\x0b\x03\x0f\x01\xb4\x10\x01\x0c\x04\x01\x8d\x00\xe0\x00\x00\x17\x32\x03\x80\x2f",
+        b"\x03\x81\x00\x40\x03\x80\x2f",
+    ],
+)
 def test_radio_headers_come_off(header: bytes) -> None:
     body = bytes.fromhex("00142c") + bytes(44)
     at, inner = frame.payload_of_radio(header + body)
