@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from protocols.core.errors import RemoteProtocolError
@@ -13,6 +14,7 @@ from protocols.nmea_beidou.labels import FIELDS, SENTENCES, names_of
 from protocols.nmea_beidou.sentence import Sentence, checksum, judge, text_of
 
 _LINE = re.compile(rb"[$!][^$\r\n]*")
+_HEADLESS = re.compile(rb"(?<![A-Z0-9$!])[A-Z][A-Z0-9]{4,9},[^$\r\n*]*\*[0-9A-Fa-f]{2}")
 _SHORT_CHECKSUM = re.compile(rb"\*([0-9A-Fa-f]{2})")
 
 
@@ -32,6 +34,14 @@ def explain(capture: Capture) -> Explanation:
         at = match.end()
     if data[at:].strip():
         tolds.append(_noise(at, len(data) - at))
+    if not types and not capture.strict:
+        for match in _HEADLESS.finditer(data):
+            # The line without its $ (a shell or a form took it); only a checksum that fits makes it a sentence.
+            told, sentence = _line(match.start() - 1, b"$" + match[0], strict=True)
+            if sentence is not None:
+                hints = (*told.hints, "缺少起始符 $ / the $ at its start is missing")
+                tolds.append(replace(told, offset=match.start(), length=len(match[0]), hints=hints))
+                types.append(sentence.type)
     good = [one for one in tolds if one.ok]
     values: dict[str, Any] = {}
     if good:
@@ -145,8 +155,9 @@ def _clock(sentence: Sentence) -> dict[str, Any]:
 
 
 def _clock_text(of_day_ms: int) -> str:
-    seconds, ms = divmod(of_day_ms, 1000)
-    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    leap = of_day_ms >= 86_400_000  # 23:59:60
+    seconds, ms = divmod(of_day_ms - 1000 if leap else of_day_ms, 1000)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{60 if leap else seconds % 60:02d}"
     return f"{text}.{ms:03d}" if ms else text
 
 

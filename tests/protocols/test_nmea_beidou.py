@@ -281,3 +281,20 @@ def test_cards_short_and_whole_and_the_question_for_one() -> None:
 def test_orders_with_an_empty_field_before_the_content(body: str) -> None:
     said = explain(Capture(line(body))).said()
     assert (said["receiver"], said["coding"], said["content"]) == (4314513, 2, "3A64")
+
+
+def test_a_line_that_lost_its_dollar_is_told_if_the_checksum_fits() -> None:
+    wire = b"  " + line(GGA)[1:]
+    told = explain(Capture(wire))
+    assert told.said()["types"] == ["GGA"]
+    (one,) = told.good
+    assert wire[one.offset : one.offset + one.length] == wire.strip()
+    assert one.fields[0].offset == 2
+    assert explain(Capture(wire, strict=True)).error == "garbage"
+    assert explain(Capture(wire.replace(b"1929", b"1928"))).error == "garbage"
+    assert explain(Capture(b"FOOBAR")).error == "garbage"
+
+
+def test_a_leap_second_is_written_as_one() -> None:
+    said = explain(Capture(line("GPZDA,235960.50,31,12,2016,00,00"))).said()
+    assert said["datetime"] == "2016-12-31T23:59:60.500Z"
