@@ -24,6 +24,9 @@ _ZH = {
     "RecordInfo": "录像检索", "DeviceControl": "设备控制", "MobilePosition": "移动位置", "MediaStatus": "媒体状态",
     "PresetQuery": "预置位查询", "ConfigDownload": "配置查询", "DeviceConfig": "设备配置", "Broadcast": "语音广播",
 }  # fmt: skip
+_BLANK = re.compile(rb"\n\r?\n")
+_LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*(\d{1,6})[ \t]*\r?\n", re.IGNORECASE)
+_NO_BODY = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*0[ \t]*[\r\n]*\Z|\n\r\Z", re.IGNORECASE)
 _PTZ_HEX = re.compile(rb"[Aa]5[0-9A-Fa-f]{2,30}\Z")
 
 
@@ -62,7 +65,7 @@ def _guess(capture: Capture) -> str:
 
 
 def _sip(capture: Capture) -> Explanation:
-    data = capture.data
+    data = capture.data if capture.strict else _with_line_end(capture.data)
     frames: list[Told] = []
     try:
         # One datagram, or the first message of a stream; which of the two shows when more follows it.
@@ -90,13 +93,29 @@ def _sip(capture: Capture) -> Explanation:
     return Explanation(NAME, tuple(frames))
 
 
+def _with_line_end(data: bytes) -> bytes:
+    """A message that was pasted or kept in a text file has lost its last line end, or all of its CRs: put them back
+    where that makes up for what is missing."""
+    if b"\r" not in data and (blank := _BLANK.search(data)) and (stated := _LENGTH.search(data, 0, blank.end())):
+        body = data[blank.end() :]
+        return data.replace(b"\n", b"\r\n") if int(stated[1]) == len(body) + body.count(b"\n") else data
+    if data.endswith(b"\n"):
+        return data
+    blank = _BLANK.search(data)
+    if blank is None:
+        return data.rstrip(b"\r\n") + b"\r\n\r\n" if _NO_BODY.search(data) else data
+    stated = _LENGTH.search(data, 0, blank.end())
+    missing = int(stated[1]) - (len(data) - blank.end()) if stated else 0
+    return data + b"\r\n"[-missing:] if missing in (1, 2) else data
+
+
 def _start_of(data: bytes, at: int, message: SipMessage) -> int:
     word = message.method.encode() + b" " if message.is_request else b"SIP/2.0 "
     return max(data.find(word, at), at)
 
 
 def _length_of(data: bytes, start: int, message: SipMessage) -> int:
-    blank = re.compile(rb"\n\r?\n").search(data, start)
+    blank = _BLANK.search(data, start)
     return (blank.end() if blank else len(data)) - start + len(message.body)
 
 

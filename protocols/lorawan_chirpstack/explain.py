@@ -34,12 +34,25 @@ def explain(capture: Capture) -> Explanation:
         message = unwrap(capture.data, "application/")
         if capture.topic or message.topic or capture.data.lstrip()[:1] in (b"{", b"["):
             return _event(capture)
-        return _radio(capture)
+        return _radio_or_tlv(capture)
     except RemoteProtocolError as error:
         detail = str(error) if error.offset is None else f"offset {error.offset}: {error}"
         return refused(NAME, error.reason, detail, capture=capture, hints=_refusal_hints(error, capture))
     except LocalProtocolError as error:
         return refused(NAME, error.reason, str(error), capture=capture)
+
+
+def _radio_or_tlv(capture: Capture) -> Explanation:
+    try:
+        return _radio(capture)
+    except RemoteProtocolError as error:
+        if error.reason != "version":
+            raise
+        try:
+            told = _tlv(capture)
+        except RemoteProtocolError:
+            raise error from None
+        return told
 
 
 def _refusal_hints(error: RemoteProtocolError, capture: Capture) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ def explain(capture: Capture) -> Explanation:
                 return _uri(capture)
             case "ocpp-datetime":
                 return _datetime(capture)
+            case "" if times.read(capture.data[:64].decode("utf-8", "replace")) is not None:
+                return _datetime(capture)
             case _:
                 return _frame(capture)
     except ConfigError as error:

@@ -219,6 +219,19 @@ def test_bytes_that_begin_otherwise_are_told_as_bytes() -> None:
     assert explain(Capture(bytes.fromhex("a40f0100000000b4"), kind="ptz")).error == "start"
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_pasted_message_without_its_last_line_end_is_read(lost: int) -> None:
+    bye = build(SipMessage("BYE", "sip:1@2", headers=(("CSeq", "2 BYE"),)))
+    assert explain(Capture(bye[:-lost])).said()["method"] == "BYE"
+    assert explain(Capture(bye[:-6])).error == "short"
+    body = b"v=0\r\ns=Play\r\nc=IN IP4 1.2.3.4\r\nm=video 9000 RTP/AVP 96\r\n"
+    invite = build(SipMessage("INVITE", "sip:1@2", headers=(("Content-Type", "application/sdp"),), body=body))
+    told = explain(Capture(invite[:-lost]))
+    assert told.said()["sdp"]["port"] == 9000 if lost < 3 else told.error == "short"
+    unix = explain(Capture(invite.replace(b"\r\n", b"\n")))
+    assert unix.said()["sdp"]["port"] == 9000 and unix.said()["body_bytes"] == len(body)
+
+
 @pytest.mark.parametrize("listed", ["<DeviceList/>", '<DeviceList Num="0"></DeviceList>', "<DeviceList></DeviceList>"])
 def test_an_empty_list_is_a_list(listed: str) -> None:
     body = manscdp.parse(f"<Response><CmdType>Catalog</CmdType><SumNum>0</SumNum>{listed}</Response>".encode())

@@ -259,6 +259,12 @@ def test_of_an_uplink_of_1_1_the_half_that_any_network_can_check_is_checked() ->
     assert phy.decode(body + b"\xaa\xbb" + wrong, phy.Keys(f_nwk_s_int_key=key)).mic_ok is False
 
 
+def test_a_tlv_without_a_word_about_it_is_told_as_one() -> None:
+    told = explain(Capture(bytes.fromhex("8606410001410105")))
+    assert told.said()["tlv"][0]["kind"] == "multiple_resource"
+    assert explain(Capture(bytes.fromhex("c800144f70656e"))).error == "version"
+
+
 def test_what_a_maker_sends_has_neither_mic_nor_length() -> None:
     frame = phy.decode(bytes.fromhex("e0010203"))
     assert (frame.mtype, frame.fields, frame.mic) == ("proprietary", {"payload_hex": "010203"}, "")
