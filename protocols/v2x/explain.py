@@ -84,7 +84,19 @@ def _named(capture: Capture, schema: str) -> _Reading:
         if type_name == "MessageFrame":
             return _j2735(capture.data)
         return _Reading("j2735", type_name, 0, capture.data, decode("j2735", type_name, capture.data, spans=True))
-    return _csae53(type_name, 0, capture.data)
+    reading = _csae53(type_name, 0, capture.data)
+    if type_name == "MessageFrame" and reading.doubt() >= 2 and (name := _other_set(capture.data)):
+        raise RemoteProtocolError(f"a J2735 {name}: read as T/CSAE 53 it makes no sense", reason="decode")
+    return reading
+
+
+def _other_set(data: bytes) -> str:
+    """The J2735 message whose id and length fit these bytes exactly, "" if none does."""
+    try:
+        found = frames.j2735(data)
+    except RemoteProtocolError:
+        return ""
+    return found.type_name if len(found.trailing) < 2 and not any(found.trailing) else ""
 
 
 def _csae53(type_name: str, offset: int, data: bytes) -> _Reading:

@@ -335,6 +335,12 @@ def test_behind_what_is_not_carried_nothing_is_believed() -> None:
     assert told.error == "not_carried"
 
 
+@pytest.mark.parametrize("row", [one for one in good(framed=True) if which_of(one.values[0]) == "j2735"])
+def test_a_link_set_up_for_the_other_set_does_not_tell_nonsense(row: Vector) -> None:
+    told = explain(Capture(bytes.fromhex(row["hex"]), extra={"schema": "T/CSAE 53", "type": "MessageFrame"}))
+    assert told.error == "decode" and any("J2735" in hint for hint in told.frames[0].hints)
+
+
 @pytest.mark.parametrize(
     "header",
     [
