@@ -75,7 +75,7 @@ def explain(capture: Capture) -> Explanation:
         values |= {
             "frames": frames,
             "raw_frames": _raw_frames(data, found.pieces, bool(frames)),
-            "pending_bytes": len(found.rest),
+            "pending_bytes": len(found.rest) - _shared(found),
         }
         if whole:
             values |= {"reassembled": dict(whole[0].values), "body_hex": joined[0][0].body.hex()}
@@ -87,6 +87,7 @@ class _Cut:
     pieces: list[_Piece]
     noise: list[tuple[int, int]]
     rest: bytes
+    rest_at: int = 0  # where its delimiter stands
 
 
 def _cut(data: bytes, framing: Framing) -> _Cut:
@@ -102,7 +103,16 @@ def _cut(data: bytes, framing: Framing) -> _Cut:
         at += len(piece) + 1
     if not closed and rest:
         return _Cut([], [(0, len(rest))], b"")
-    return _Cut(pieces, noise, framing.mark + rest if rest else b"")
+    return _Cut(pieces, noise, framing.mark + rest if rest else b"", at - 1)
+
+
+def _shared(found: _Cut) -> int:
+    """1 where the delimiter before the rest has ended a whole frame: then it is no byte of the rest."""
+    if not found.rest or not found.pieces:
+        return 0
+    last = found.pieces[-1]
+    ends_frame = last.at + len(last.data) == found.rest_at and isinstance(judge(last.data, last.framing), Frame)
+    return int(ends_frame)
 
 
 def _raw_frames(data: bytes, pieces: list[_Piece], any_whole: bool) -> list[str]:
@@ -249,6 +259,9 @@ def _tell_body(frame: Frame, start: int, places: list[int]) -> tuple[list[Field]
         notes.append(f"消息体无法读完 / the body cannot be read: {error}")
     fields = [_field(mark.name, mark.value, start + mark.at, mark.size, places) for mark in reader.marks or ()]
     values: dict[str, Any] = {"body": reader.values}
+    if body is None and raw:
+        values["body"] = {**reader.values, "data_hex": raw.hex()}
+        fields.append(_field("data_hex", raw[reader.at :].hex(), start + reader.at, reader.left, places))
     if reader.left and body is not None:
         fields.append(_field("trailing", raw[reader.at :].hex(), start + reader.at, reader.left, places))
         notes.append(f"消息体多出 {reader.left} 字节 / {reader.left} bytes behind the known fields")

@@ -284,6 +284,20 @@ def test_without_a_checksum_delimiters_go_in_pairs(stream: str, frames: list[str
     assert told["frames"] == []
 
 
+@pytest.mark.parametrize(("behind", "pending"), [("", 0), ("deadbeef", 4), ("7e0100002d", 5), ("7e", 0)])
+def test_bytes_behind_a_frame_are_counted_without_its_delimiter(behind: str, pending: int) -> None:
+    told = explain(Capture(bytes.fromhex("7e000200000123456789017fff0a7e" + behind))).said()
+    assert (len(told["frames"]), told["pending_bytes"]) == (1, pending)
+
+
+def test_a_body_that_cannot_be_read_comes_out_raw() -> None:
+    told = explain(Capture(build(Frame(0x0200, PHONE, 1, bytes(20)))))
+    assert told.said()["body"] == {"data_hex": "00" * 20}
+    assert any("cannot be read" in hint for hint in told.frames[0].hints)
+    said = explain(Capture(build(Frame(0x8103, PHONE, 1, bytes.fromhex("0200000001040000"))))).said()["body"]
+    assert (said["count"], said["data_hex"]) == (2, "0200000001040000")
+
+
 def test_resend_requests_with_either_count_width() -> None:
     for version in ("2013", "2019"):
         for wide in (False, True):
