@@ -199,7 +199,8 @@ def _gsa(sentence: Sentence, said: Any) -> dict[str, Any]:
         "hdop": said.get("HDOP"), "vdop": said.get("VDOP"),
     }  # fmt: skip
     system = said.get("systemId")
-    return values | ({"system_id": int(system, 16)} if isinstance(system, str) and len(system) == 1 else {})
+    known = isinstance(system, str) and len(system) == 1 and system in "0123456789ABCDEFabcdef"
+    return values | ({"system_id": int(system, 16)} if known else {})
 
 
 def _gsv(sentence: Sentence, said: Any) -> dict[str, Any]:

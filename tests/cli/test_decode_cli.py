@@ -198,3 +198,19 @@ def test_explaining_never_raises_and_can_be_shown(name: str, data: bytes, cut: i
         for lang in ("zh", "en"):
             assert decode.as_text(told, lang)
         assert told.ok or (told.error and told.detail)
+
+
+#: What fuzzing has found, so that it stays found: protocol and the bytes.
+FOUND = [
+    ("nmea_beidou", b"$GNGSA,A,1,,,,,,,,,,,,,99.99,99.99,94999,.*36"),
+    ("nmea_beidou", b"203.05,06,07280,0,-\x00$GPZDA,010203.05,06,07,27777777770,3+0"),
+    ("modbus", bytes.fromhex("000100000006ff0201021008")),
+    ("v2x", bytes.fromhex("001e120000000005e9c040010828058082300000006cc0408c006614839fc06000040ba000")),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=[f"{name}-{n}" for n, (name, _) in enumerate(FOUND)])
+def test_what_fuzzing_found_stays_found(name: str, data: bytes) -> None:
+    for strict in (False, True):
+        told = decode.tell(name, Capture(data, strict=strict))
+        assert told.ok or (told.error and told.detail)
