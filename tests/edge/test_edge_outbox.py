@@ -284,16 +284,31 @@ def test_after_a_restart_what_may_be_on_its_way_is_not_changed(tmp_path: Path) -
     assert again.rows("data", 20, limit=MOST_ON_THEIR_WAY) == sent
 
 
-def test_exchanges_are_remembered_within_a_bound(tmp_path: Path) -> None:
+def test_pushes_are_remembered_for_an_hour_and_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.outbox.outbox._EXCHANGES_KEPT", 100)
+    monkeypatch.setattr("edge.outbox.outbox._EXCHANGES_MOST", 1_000)
     outbox = opened(tmp_path / "o.db")
     alias = outbox.alias(SeriesInfo("m", "x"), 0)
-    for n in range(12):
-        names = [f"{n}/{k}" for k in range(2000)]
-        outbox.commit([Pending("data", columns([(alias, NOW_MS, n)]))], now_ms=NOW_MS + n, exchanges=names)
-    outbox.acknowledge(outbox.epoch, "data", 12)
-    assert outbox.seen_exchange("11/1999") and outbox.seen_exchange("2/0")
-    assert not outbox.seen_exchange("0/5")
-    assert outbox._db.execute("select count(*) from exchange").fetchone()[0] <= 22_000
+
+    def push(n: int, now_ms: int, count: int = 90) -> None:
+        names = [f"{n}/{k}" for k in range(count)]
+        outbox.commit([Pending("data", columns([(alias, NOW_MS, n)]))], now_ms=now_ms, exchanges=names)
+
+    for n in range(5):
+        push(n, NOW_MS + n)
+    assert outbox.seen_exchange("0/0")  # far more than are kept for ever, and young
+    push(5, NOW_MS + 3_600_003)
+    assert not outbox.seen_exchange("2/89")  # an hour old
+    assert outbox.seen_exchange("4/0")
+    push(6, NOW_MS + 3_600_004, 1_000)
+    assert not outbox.seen_exchange("5/89")  # young, but too many
+    assert outbox.seen_exchange("6/0") and outbox.seen_exchange("6/999")
+    push(7, NOW_MS + 3_600_005, 1)
+    assert outbox._db.execute("select count(*) from exchange").fetchone()[0] <= 1_001
+    outbox.close()
+    again = opened(tmp_path / "o.db")
+    assert again.seen_exchange("7/0") and again.seen_exchange("6/999") and not again.seen_exchange("4/0")
+    assert len(again._exchanges) <= 1_000
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------
