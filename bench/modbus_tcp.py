@@ -183,7 +183,7 @@ def main() -> None:
                 "peer": "Neuron states 15 000 tags/s at about one core",
                 "aim_tags_per_s": STATED_TAGS_S,
                 # What a core does in a second of its own time; a busy machine gives it less than that.
-                "reached": each_second["tags_per_core_s"] >= STATED_TAGS_S,
+                "reached_per_core": each_second["tags_per_core_s"] >= STATED_TAGS_S,
             }
         )
     )
