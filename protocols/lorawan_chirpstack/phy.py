@@ -57,12 +57,18 @@ class Frame:
         return None if self.computed is None else self.computed == self.mic
 
 
+#: The radio's length field is one byte.
+MAX_BYTES = 255
+
+
 def decode(data: bytes, keys: Keys = Keys()) -> Frame:
     """Raises RemoteProtocolError (``short``, ``length``, ``version``). A wrong MIC is for the caller to judge."""
     if data and TYPES[data[0] >> 5] == "proprietary":  # the maker's from here on: no MIC, no lengths
         return Frame("proprietary", {"payload_hex": data[1:].hex()}, "", layout=(("payload", 1, len(data) - 1),))
     if len(data) < 5:
         raise RemoteProtocolError(f"{len(data)} bytes; a frame has 5 at least", reason="short")
+    if len(data) > MAX_BYTES:
+        raise RemoteProtocolError(f"{len(data)} bytes; no radio frame has more than {MAX_BYTES}", reason="length")
     mtype = TYPES[data[0] >> 5]
     if data[0] & 0x1F:
         raise RemoteProtocolError(f"{data[0]:02x}: reserved bits or a major version that is not 0", reason="version")

@@ -205,6 +205,7 @@ FOUND = [
     ("nmea_beidou", b"$GNGSA,A,1,,,,,,,,,,,,,99.99,99.99,94999,.*36"),
     ("nmea_beidou", b"203.05,06,07280,0,-\x00$GPZDA,010203.05,06,07,27777777770,3+0"),
     ("modbus", bytes.fromhex("000100000006ff0201021008")),
+    ("lorawan-chirpstack", bytes.fromhex("40f17dbe4900020001954378762b11ff0d") + bytes(300)),
     ("v2x", bytes.fromhex("001e120000000005e9c040010828058082300000006cc0408c006614839fc06000040ba000")),
 ]
 
