@@ -80,7 +80,7 @@ def _text(data: bytes) -> str | None:
 
 def _unescaped(text: str, data: bytes) -> bytes:
     r"""A frame copied from a log or a source file has its line ends as \r\n, in letters."""
-    if "\\r\\n" in text and "\r\n" not in text:
+    if "\\r\\n" in text and "\r\n" not in text and text.lstrip()[:1] not in ("[", "{"):  # JSON has its own escapes
         return text.replace("\\r\\n", "\r\n").encode()
     return data
 

@@ -165,7 +165,7 @@ ConnectorConfig = (
 def split_address(text: str, key: str) -> tuple[str, int]:
     """Host and port of ``host:port``. Raises ConfigError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ConfigError(f"{key}: {text!r} is not host:port")
     return host.strip("[]"), int(port)
 

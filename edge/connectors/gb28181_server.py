@@ -185,7 +185,7 @@ class Gb28181Server:
         self._links += 1
         number = self._links
         host, _, port = str(getattr(link, "peer", "")).rpartition(":")
-        peer = Peer(host or "peer", int(port) if port.isdigit() else 0, "tcp", number)
+        peer = Peer(host or "peer", int(port) if port.isdecimal() else 0, "tcp", number)
         loop = asyncio.get_running_loop()
         connection = Connection(link, SipEndpoint(Role.MASTER), asyncio.current_task(), loop.time())
         self._connections[number] = connection

@@ -166,7 +166,7 @@ def _bacnet_address(text: str, key: str) -> None:
         ipaddress.IPv4Interface(network)
     except ValueError as error:
         raise ConfigError(f"{key}: {text!r} is not address/bits:port ({error})") from error
-    if "/" not in network or not (port == "" or (port.isdigit() and 0 < int(port) <= 65_535)):
+    if "/" not in network or not (port == "" or (port.isdecimal() and 0 < int(port) <= 65_535)):
         raise ConfigError(f"{key}: {text!r} is not address/bits:port, e.g. 192.168.1.10/24:47808")
 
 

@@ -165,7 +165,7 @@ def _fit(item: Item, code: int, digits: bytes) -> int:
 
 def _digits(raw: bytes) -> int | None:
     text = raw[::-1].hex()
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _value(item: Item, offset: int, raw: bytes, place: UnitPlace) -> Value:

@@ -72,7 +72,7 @@ def located(di: str, form: Format, data: bytes) -> Iterator[tuple[int, int, Valu
 def _digits(raw: bytes) -> str | None:
     """Digits of packed BCD, highest first; None if a nibble is no digit."""
     text = raw[::-1].hex()
-    return text if text.isdigit() else None
+    return text if text.isdecimal() else None
 
 
 def _number(form: Format, raw: bytes) -> Value:

@@ -73,7 +73,7 @@ class Packet:
 
 def parse_time(text: str) -> int | None:
     """UTC milliseconds of yyyymmddhhmmss[fraction] in UTC+8; None if it is no time."""
-    if not (14 <= len(text) <= 20 and text.isascii() and text.isdigit()):
+    if not (14 <= len(text) <= 20 and text.isascii() and text.isdecimal()):
         return None
     try:
         moment = datetime.strptime(text[:14], "%Y%m%d%H%M%S").replace(tzinfo=CHINA)
@@ -110,7 +110,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _number(text: str | None) -> int | None:
-    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 4):
+    if text is None or not (text.isascii() and text.isdecimal() and len(text) <= 4):
         return None
     return int(text)
 

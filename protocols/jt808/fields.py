@@ -230,7 +230,7 @@ def clean(data: bytes) -> str:
 def time_ms(bcd: bytes) -> int | None:
     """BCD YYMMDDhhmmss (UTC+8) as UTC milliseconds; None for what is no time (FF.., 00.., month 13, plain binary)."""
     digits = bcd.hex()
-    if not digits.isdigit():
+    if not digits.isdecimal():
         return None
     hours, minutes, seconds = int(digits[6:8]), int(digits[8:10]), int(digits[10:12])
     if hours > 23 or minutes > 59 or seconds > 59:

@@ -287,7 +287,7 @@ def read_bcd(raw: bytes) -> Decimal | None:
     text = raw[::-1].hex()
     negative = text.startswith("f")
     digits = text[1:] if negative else text
-    if not digits.isdigit():
+    if not digits.isdecimal():
         return None
     return Decimal(-int(digits) if negative else int(digits))
 

@@ -80,7 +80,7 @@ class Card:
 
 
 def _int(field: str) -> int | None:
-    return int(field) if field.isascii() and field.isdigit() else None
+    return int(field) if field.isascii() and field.isdecimal() else None
 
 
 def read(sentence: Sentence) -> ShortMessage | Feedback | Card | None:
@@ -114,7 +114,7 @@ def read(sentence: Sentence) -> ShortMessage | Feedback | Card | None:
 def _feedback(fields: list[str]) -> Feedback:
     """Command, Y or N, reason, wait. BDS-3 modules say the time before it; BDS-2 modules a second Y or N (may it be
     sent) behind the first."""
-    if fields and len(fields[0]) == 6 and fields[0].isdigit():
+    if fields and len(fields[0]) == 6 and fields[0].isdecimal():
         fields = fields[1:]
     if len(fields) > 2 and fields[2] in ("Y", "N"):
         fields = [*fields[:2], *fields[3:]]

@@ -58,7 +58,7 @@ class Clock:
 def time_of_day_ms(field: str) -> int | None:
     """hhmmss or hhmmss.ss; None for what is no time."""
     whole, _, fraction = field.partition(".")
-    if len(whole) != 6 or not whole.isascii() or not whole.isdigit() or (fraction and not fraction.isdigit()):
+    if len(whole) != 6 or not whole.isascii() or not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         return None
     hours, minutes, seconds = int(whole[:2]), int(whole[2:4]), int(whole[4:])
     if hours > 23 or minutes > 59 or seconds > 60:
@@ -68,7 +68,7 @@ def time_of_day_ms(field: str) -> int | None:
 
 def date_of(field: str) -> tuple[int, int, int] | None:
     """ddmmyy as (year, month, day): 80 to 99 are 19yy."""
-    if len(field) != 6 or not field.isascii() or not field.isdigit():
+    if len(field) != 6 or not field.isascii() or not field.isdecimal():
         return None
     year = int(field[4:])
     return (1900 + year if year >= 80 else 2000 + year), int(field[2:4]), int(field[:2])
@@ -139,7 +139,7 @@ def clock(sentence: Sentence) -> Clock | None:
     of_day_ms = time_of_day_ms(sentence.field(_TIMES[kind]))
     if kind == "RMC" and (day := date_of(sentence.field(9))) is not None:
         return Clock(of_day_ms, *day)
-    if kind == "ZDA" and all(sentence.field(n).isascii() and sentence.field(n).isdigit() for n in (2, 3, 4)):
+    if kind == "ZDA" and all(sentence.field(n).isascii() and sentence.field(n).isdecimal() for n in (2, 3, 4)):
         return Clock(of_day_ms, int(sentence.field(4)), int(sentence.field(3)), int(sentence.field(2)))
     return Clock(of_day_ms)
 

@@ -154,10 +154,11 @@ def test_a_wrong_question_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["decode", "dlt645", "hello", "--as", "hex"]) == 2
 
 
-def test_a_file_of_vectors_is_told_row_by_row(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out = run(capsys, "dlt645", str(HERE / "dlt645.json"), "--json")
+@pytest.mark.parametrize("name", ["dlt645", "modbus", "gb28181"])  # the last two hold line ends in letters
+def test_a_file_of_vectors_is_told_row_by_row(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out = run(capsys, name, str(HERE / f"{name}.json"), "--json")
     told = json.loads(out)
-    rows: list[dict[str, Any]] = json.loads((HERE / "dlt645.json").read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
     assert [one["id"] for one in told] == [row["id"] for row in rows]
     assert code == (0 if all(one["ok"] for one in told) else 1)
 
@@ -204,6 +205,7 @@ def test_explaining_never_raises_and_can_be_shown(name: str, data: bytes, cut: i
 FOUND = [
     ("nmea_beidou", b"$GNGSA,A,1,,,,,,,,,,,,,99.99,99.99,94999,.*36"),
     ("nmea_beidou", b"203.05,06,07280,0,-\x00$GPZDA,010203.05,06,07,27777777770,3+0"),
+    ("nmea_beidou", "$GPZDA,172809.0²,12,07,1996,00,00\r\n".encode("latin-1")),
     ("modbus", bytes.fromhex("000100000006ff0201021008")),
     ("lorawan-chirpstack", bytes.fromhex("40f17dbe4900020001954378762b11ff0d") + bytes(300)),
     ("v2x", bytes.fromhex("001e120000000005e9c040010828058082300000006cc0408c006614839fc06000040ba000")),
