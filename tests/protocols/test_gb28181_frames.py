@@ -321,3 +321,9 @@ def test_two_messages_in_one_capture_are_both_told() -> None:
     told = explain(Capture(build(message) + build(replace(message, method="ACK"))))
     assert [one.values["method"] for one in told.frames] == ["BYE", "ACK"]
     assert told.frames[1].offset == len(build(message))
+
+
+def test_an_answer_in_other_letters_than_ascii_is_a_wrong_answer() -> None:
+    # Found by fuzzing: comparing texts in constant time raises for letters beyond ASCII, and anybody may send them.
+    asked = {"username": "34020000001320000001", "realm": "3402000000", "nonce": "1", "uri": "sip:x", "response": "ä²"}
+    assert digest.fits("REGISTER", "secret", asked) is False
