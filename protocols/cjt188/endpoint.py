@@ -25,12 +25,13 @@ from protocols.cjt188.messages import (
 )
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
+from protocols.core.scanning import ScanningEndpoint
 
 #: Pause between two bytes of a frame: at most 500 ms (from field practice).
 SILENCE_MS = 500
 
 
-class Cjt188Endpoint:
+class Cjt188Endpoint(ScanningEndpoint[Message]):
     """One end of one line.
 
     ``listen``: take every frame of both directions as it comes (a sniffer, a decoder of captures). ``preamble``: FE
@@ -38,22 +39,16 @@ class Cjt188Endpoint:
     another SER is given on.
     """
 
+    silence_ms = SILENCE_MS
+
     def __init__(self, role: Role, *, listen: bool = False, preamble: int = 4, check_ser: bool = True) -> None:
+        super().__init__(Scanner())
         self.role = role
         self.preamble = preamble
         self._listen = listen
         self._check_ser = check_ser
-        self._scanner = Scanner()
         self._asked: Request | None = None
-        self._silence_at_ms: int | None = None
         self.echoes = 0  # own requests that came back from the adapter
-
-    def feed(self, data: bytes, now_ms: int) -> list[Message | RemoteProtocolError]:
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.feed(data):
-            out.extend(self._take(found))
-        self._silence_at_ms = now_ms + SILENCE_MS if self._scanner.held else None
-        return out
 
     def send(self, message: Message, now_ms: int) -> bytes:
         """The bytes of one message. A master's line is flushed first: what came late belongs to an older request."""
@@ -62,22 +57,9 @@ class Cjt188Endpoint:
             raise LocalProtocolError(f"CJ/T 188 {self.role.value} cannot send {type(message).__name__}", reason="role")
         data = build(to_frame(message, self.preamble))
         if isinstance(message, (Read, ReadAddress, Command)):
-            self._scanner.reset()
-            self._silence_at_ms = None
+            self._flush()
             self._asked = message
         return data
-
-    def deadline(self) -> int | None:
-        return self._silence_at_ms
-
-    def tick(self, now_ms: int) -> list[Message | RemoteProtocolError]:
-        if self._silence_at_ms is None or now_ms < self._silence_at_ms:
-            return []
-        self._silence_at_ms = None
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.idle():
-            out.extend(self._take(found))
-        return out
 
     def _take(self, found: Found | RemoteProtocolError) -> list[Message | RemoteProtocolError]:
         if isinstance(found, RemoteProtocolError):

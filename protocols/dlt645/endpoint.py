@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
+from protocols.core.scanning import ScanningEndpoint
 from protocols.dlt645.frame import Frame, Scanner, build
 from protocols.dlt645.messages import (
     BROADCAST,
@@ -30,28 +31,22 @@ from protocols.dlt645.messages import (
 SILENCE_MS = 500
 
 
-class Dlt645Endpoint:
+class Dlt645Endpoint(ScanningEndpoint[Message]):
     """One end of one line.
 
     ``listen``: take every frame of both directions as it comes (a sniffer, a decoder of captures). ``preamble``: FE
     bytes in front of what we send.
     """
 
+    silence_ms = SILENCE_MS
+
     def __init__(self, role: Role, *, listen: bool = False, preamble: int = 4) -> None:
+        super().__init__(Scanner())
         self.role = role
         self._listen = listen
         self._preamble = preamble
-        self._scanner = Scanner()
         self._asked: Message | None = None
-        self._silence_at_ms: int | None = None
         self.echoes = 0  # own requests that came back from the adapter
-
-    def feed(self, data: bytes, now_ms: int) -> list[Message | RemoteProtocolError]:
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.feed(data):
-            out.extend(self._take(found))
-        self._silence_at_ms = now_ms + SILENCE_MS if self._scanner.held else None
-        return out
 
     def send(self, message: Message, now_ms: int) -> bytes:
         """The bytes of one message. A master's line is flushed first: what came late belongs to an older request."""
@@ -60,22 +55,9 @@ class Dlt645Endpoint:
             raise LocalProtocolError(f"DL/T 645 {self.role.value} cannot send {type(message).__name__}", reason="role")
         data = build(to_frame(message, self._preamble))
         if asks:
-            self._scanner.reset()
-            self._silence_at_ms = None
+            self._flush()
             self._asked = None if isinstance(message, BroadcastTime) else message
         return data
-
-    def deadline(self) -> int | None:
-        return self._silence_at_ms
-
-    def tick(self, now_ms: int) -> list[Message | RemoteProtocolError]:
-        if self._silence_at_ms is None or now_ms < self._silence_at_ms:
-            return []
-        self._silence_at_ms = None
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.idle():
-            out.extend(self._take(found))
-        return out
 
     def _take(self, found: Frame | RemoteProtocolError) -> list[Message | RemoteProtocolError]:
         if isinstance(found, RemoteProtocolError):

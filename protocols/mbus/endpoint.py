@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from protocols.core.endpoint import Role
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
+from protocols.core.scanning import ScanningEndpoint
 from protocols.mbus.frame import Found, Scanner, build
 from protocols.mbus.messages import (
     ANYBODY,
@@ -30,23 +31,17 @@ from protocols.mbus.messages import (
 SILENCE_MS = 300
 
 
-class MbusEndpoint:
+class MbusEndpoint(ScanningEndpoint[Message]):
     """One end of one line. ``listen``: take every frame of both directions as it comes."""
 
+    silence_ms = SILENCE_MS
+
     def __init__(self, role: Role, *, listen: bool = False) -> None:
+        super().__init__(Scanner())
         self.role = role
         self._listen = listen
-        self._scanner = Scanner()
         self._asked: Request | None = None
-        self._silence_at_ms: int | None = None
         self.echoes = 0  # own requests that came back from the converter
-
-    def feed(self, data: bytes, now_ms: int) -> list[Message | RemoteProtocolError]:
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.feed(data):
-            out.extend(self._take(found))
-        self._silence_at_ms = now_ms + SILENCE_MS if self._scanner.held else None
-        return out
 
     def send(self, message: Message, now_ms: int) -> bytes:
         """The bytes of one message. A master's line is flushed first: what came late belongs to an older request."""
@@ -55,23 +50,10 @@ class MbusEndpoint:
             raise LocalProtocolError(f"M-Bus {self.role.value} cannot send {type(message).__name__}", reason="role")
         data = build(to_frame(message))
         if isinstance(message, (Reset, ReadData, SendData, Select)):
-            self._scanner.reset()
-            self._silence_at_ms = None
+            self._flush()
             silent = not isinstance(message, Select) and message.addr == BROADCAST
             self._asked = None if silent else message
         return data
-
-    def deadline(self) -> int | None:
-        return self._silence_at_ms
-
-    def tick(self, now_ms: int) -> list[Message | RemoteProtocolError]:
-        if self._silence_at_ms is None or now_ms < self._silence_at_ms:
-            return []
-        self._silence_at_ms = None
-        out: list[Message | RemoteProtocolError] = []
-        for found in self._scanner.idle():
-            out.extend(self._take(found))
-        return out
 
     def _take(self, found: Found | RemoteProtocolError) -> list[Message | RemoteProtocolError]:
         if isinstance(found, RemoteProtocolError):
