@@ -25,7 +25,7 @@ from edge.outbox import Outbox, Pending
 from edge.report import Point, Reporter
 from protocols.core.errors import StoreError
 from protocols.core.model import Event, Fact, Float64s, Int32s, Quality, SeriesBatch, Sweep
-from protocols.uplink.batch import DeviceState, scale
+from protocols.uplink.batch import CommandOutcome, DeviceState, Reported, scale
 from protocols.uplink.columns import Readings
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
@@ -59,15 +59,17 @@ class _Waiting:
     quality: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     devices: list[DeviceState] = field(default_factory=list)
+    outcomes: list[CommandOutcome] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     stills: list[tuple[Event, Still]] = field(default_factory=list)
     exchanges: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
     plain: list[Callable[[], None]] = field(default_factory=list)
 
     def urgent(self) -> bool:
-        return bool(self.events or self.devices)
+        return bool(self.events or self.devices or self.outcomes or self.reported)
 
     def anything(self) -> bool:
-        return bool(self.alias or self.events or self.devices or self.exchanges or self.plain)
+        return bool(self.alias or self.urgent() or self.exchanges or self.plain)
 
     def readings(self) -> Readings:
         return Readings(
@@ -198,6 +200,18 @@ class Pipeline:
         """An event that arrives ready made (another host's, told through this gateway)."""
         self._take([event])
 
+    def outcome(self, outcome: CommandOutcome) -> None:
+        """What became of an order of the core's."""
+        self._waiting.outcomes.append(outcome)
+        self._urgent.set()
+        self._dirty.set()
+
+    def reported(self, report: Reported) -> None:
+        """What the gateway made of a document of its twin."""
+        self._waiting.reported.append(report)
+        self._urgent.set()
+        self._dirty.set()
+
     def tick(self) -> None:
         now_ms = self._clock.now_ms()
         self._take(self._engine.tick(now_ms))
@@ -309,8 +323,16 @@ class Pipeline:
         batch, self._waiting = self._waiting, _Waiting()
         self._inflight_exchanges = set(batch.exchanges)
         pending: list[Pending] = []
-        if batch.events or batch.devices:
-            pending.append(Pending("event", events=batch.events, devices=batch.devices))
+        if batch.urgent():
+            pending.append(
+                Pending(
+                    "event",
+                    events=batch.events,
+                    devices=batch.devices,
+                    outcomes=batch.outcomes,
+                    reported=batch.reported,
+                )
+            )
         if batch.alias:
             pending.append(Pending(self._lane(), readings=batch.readings()))
         pending += [Pending("evidence", evidence=[c]) for event, still in batch.stills for c in chunks(event, still)]
@@ -350,6 +372,8 @@ class Pipeline:
             old.extend(new)
         batch.events += newer.events
         batch.devices += newer.devices
+        batch.outcomes += newer.outcomes
+        batch.reported += newer.reported
         batch.stills += newer.stills
         batch.plain += newer.plain
         for exchange, calls in newer.exchanges.items():

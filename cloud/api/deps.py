@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request
 
 from cloud.api.acts import Acts
 from cloud.api.problems import Problem
+from cloud.auth import policy
 from cloud.auth.guard import SAFE_METHODS, csrf_ok
 from cloud.auth.service import Accounts, Operator, Role
 from cloud.auth.sessions import COOKIE, Token
@@ -73,6 +74,19 @@ def at_least(role: Role) -> Callable[[Caller], Awaitable[Caller]]:
             raise Problem(403, "auth.must_change", "change the password first: POST /api/v1/password")
         if not caller.operator.may(role):
             raise Problem(403, "auth.role", f"this needs the role {role}")
+        return caller
+
+    return check
+
+
+def may(action: policy.Action) -> Callable[[Caller], Awaitable[Caller]]:
+    """A dependency: ``caller: Annotated[Caller, Depends(may("twin.write"))]``."""
+
+    async def check(caller: AnybodyDep) -> Caller:
+        if caller.operator.must_change:
+            raise Problem(403, "auth.must_change", "change the password first: POST /api/v1/password")
+        if not policy.allowed(caller.operator, action):
+            raise Problem(403, "auth.forbidden", f"you may not: {action}")
         return caller
 
     return check

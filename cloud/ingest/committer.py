@@ -20,7 +20,7 @@ from psycopg.errors import SerializationFailure
 
 from cloud.cases.policy import CasePolicy
 from cloud.cases.service import overdue
-from cloud.ingest import evidence
+from cloud.ingest import evidence, parts
 from cloud.ingest.copy import Rows, copy_in
 from cloud.ingest.events import EventDesk, insert
 from cloud.ingest.last import LastValues
@@ -242,6 +242,7 @@ class Committer:
             if batch.evidence:
                 with conn.transaction():
                     evidence.take(conn, batch.evidence)
+            parts.take(conn, gateway.gateway_id, batch)
             strangers = [state.device for state in batch.devices if not self._device_state(conn, gateway, state, group)]
             foreign = self._registry.foreign(conn, gateway, {name for e in batch.events for name in _concerned(e)})
             if foreign:  # nobody raises or clears alarms in another gateway's name

@@ -21,6 +21,11 @@ class Pending:
     events: Sequence[Event] = ()
     devices: Sequence[wire.DeviceState] = ()
     evidence: Sequence[wire.EvidenceChunk] = ()
+    outcomes: Sequence[wire.CommandOutcome] = ()
+    reported: Sequence[wire.Reported] = ()
+    corrections: Sequence[wire.ClockCorrection] = ()
+    clock: int = wire.CLOCK_SET
+    historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

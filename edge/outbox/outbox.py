@@ -15,16 +15,17 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from edge.outbox.cut import every, half, split
+from edge.outbox.cut import half_of, size_of, split
 from edge.outbox.model import OutboxDamaged, OutboxDepth, Pending, Row
 from edge.outbox.renew import renumber
 from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
-from protocols.core.model import Event, SeriesInfo
+from protocols.core.model import SeriesInfo
 from protocols.uplink import batch as wire
 from protocols.uplink.columns import Readings, SeriesCode
 from protocols.uplink.digest import add, digest, series_hash
@@ -258,25 +259,11 @@ class Outbox:
 
     def _insert(self, part: Pending, now_ms: int) -> None:
         for number, readings in enumerate(split(part.readings)):
-            first = number == 0
-            self._insert_row(
-                part.lane,
-                readings,
-                part.events if first else (),
-                part.devices if first else (),
-                part.evidence if first else (),
-                now_ms,
-            )
+            rest = part if number == 0 else Pending(part.lane, clock=part.clock, historical=part.historical)
+            self._insert_row(replace(rest, readings=readings), now_ms)
 
-    def _insert_row(
-        self,
-        lane: Lane,
-        readings: Readings,
-        events: Sequence[Event],
-        devices: Sequence[wire.DeviceState],
-        evidence: Sequence[wire.EvidenceChunk],
-        now_ms: int,
-    ) -> None:
+    def _insert_row(self, part: Pending, now_ms: int) -> None:
+        lane, readings = part.lane, part.readings
         number = _LANE_NUMBER[lane]
         bit = 1 << number
         aliases = np.unique(readings.alias).tolist()
@@ -289,25 +276,24 @@ class Outbox:
                     seq=seq,
                     readings=readings,
                     declarations=tuple(self._info[alias] for alias in fresh),
-                    events=tuple(events),
-                    devices=tuple(devices),
-                    evidence=tuple(evidence),
+                    events=tuple(part.events),
+                    devices=tuple(part.devices),
+                    evidence=tuple(part.evidence),
+                    clock=part.clock,
+                    corrections=tuple(part.corrections),
+                    historical=part.historical,
+                    outcomes=tuple(part.outcomes),
+                    reported=tuple(part.reported),
                 ),
                 self._codes,
             )
         except LocalProtocolError as error:
-            if error.reason != "too_big" or max(len(readings), len(events), len(devices), len(evidence)) < 2:
+            if error.reason != "too_big" or size_of(part) < 2:
                 raise
             for which in (0, 1):
-                self._insert_row(
-                    lane,
-                    every(readings, half(len(readings), which)),
-                    events[half(len(events), which)],
-                    devices[half(len(devices), which)],
-                    evidence[half(len(evidence), which)],
-                    now_ms,
-                )
+                self._insert_row(half_of(part, which), now_ms)
             return
+        events = part.events
         self._db.execute(
             "insert into batch values (?, ?, ?, ?, ?, ?)", (number, seq, now_ms, len(readings), len(events), payload)
         )

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from backports import zstd
@@ -26,6 +26,12 @@ MAX_BATCH_BYTES = 1 << 20  # what a gateway may send in one message; brokers are
 MAX_BODY_BYTES = 16 << 20  # after decompression
 _WINDOW_LOG_MAX = 24  # 16 MiB, what a body may have
 _ZSTD_FROM_BYTES = 96  # below this a zstd frame only adds bytes
+
+#: The gateway's clock while a batch was made: set, or not known to be set since the gateway was switched on.
+CLOCK_SET, CLOCK_UNKNOWN = 0, 1
+MAX_DOCUMENT_BYTES = 256 << 10  # of a twin document, either way
+OUTCOME_STATES = ("received", "done", "refused", "failed", "expired", "unknown")
+REPORTED_STATES = ("received", "applying", "applied", "refused", "failed", "rolled_back")
 
 _MOST = 1e308  # compared, not converted: an integer of JSON may have thousands of digits
 _STATES: tuple[Literal["", "raise", "update", "clear"], ...] = ("", "raise", "update", "clear")
@@ -66,6 +72,52 @@ class Thinned:
     first_ms: int
     last_ms: int
     digest: int = 0
+    series: tuple[ThinnedSeries, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThinnedSeries:
+    """The part of :class:`Thinned` that was one series."""
+
+    alias: int
+    readings: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCorrection:
+    """True time = said time + ``offset_ms`` for all that was stamped from ``from_ms`` (incl.) to ``to_ms`` (excl.)."""
+
+    from_ms: int
+    to_ms: int
+    offset_ms: int
+    uncertainty_ms: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutcome:
+    """What became of an order; ``read_back`` is flat."""
+
+    id: str
+    state: str
+    code: str
+    detail: str
+    read_back: Mapping[str, object]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a gateway made of a document of its twin; ``document`` None: unchanged."""
+
+    name: str
+    version: int
+    state: str
+    detail: str
+    document: Mapping[str, object] | None
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +142,11 @@ class Batch:
     devices: tuple[DeviceState, ...] = ()
     thinned: tuple[Thinned, ...] = ()
     evidence: tuple[EvidenceChunk, ...] = ()
+    clock: int = CLOCK_SET
+    corrections: tuple[ClockCorrection, ...] = ()
+    historical: bool = False
+    outcomes: tuple[CommandOutcome, ...] = ()
+    reported: tuple[Reported, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +204,10 @@ def _finite(values: Mapping[str, object]) -> dict[str, object]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
+def _flat_json(values: Mapping[str, object]) -> str:
+    return json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":")) if values else ""
+
+
 def _event_to_pb(event: Event) -> pb.Event:
     lon, lat = event.location or (0.0, 0.0)
     return pb.Event(
@@ -159,9 +220,7 @@ def _event_to_pb(event: Event) -> pb.Event:
         level=LEVEL_RANK[event.level],
         state=_STATES.index(event.state),
         key=event.key,
-        values_json=json.dumps(_finite(event.values), ensure_ascii=False, separators=(",", ":"))
-        if event.values
-        else "",
+        values_json=_flat_json(event.values),
         quality=_QUALITIES.index(event.quality),
         lon=lon,
         lat=lat,
@@ -177,12 +236,7 @@ def _event_from_pb(event: pb.Event) -> Event:
         raise ContractError(f"event {event.id}: unknown level, state or quality", reason="event")
     if _STATES[event.state] and not event.key:
         raise ContractError(f"event {event.id}: an alarm without a key", reason="event")
-    try:
-        values = json.loads(event.values_json) if event.values_json else {}
-    except (ValueError, RecursionError) as error:
-        raise ContractError(f"event {event.id}: values are not JSON", reason="event") from error
-    if not isinstance(values, dict) or not all(_plain(value) for value in values.values()):
-        raise ContractError(f"event {event.id}: values are not one flat object", reason="event")
+    values = _flat(event.values_json, f"event {event.id}", "event")
     placed = bool(event.lon or event.lat)
     if placed and not (-180 <= event.lon <= 180 and -90 <= event.lat <= 90):
         raise ContractError(f"event {event.id}: a place that is not on Earth", reason="event")
@@ -202,6 +256,43 @@ def _event_from_pb(event: pb.Event) -> Event:
         evidence=tuple(_ref_from_pb(ref) for ref in event.evidence),
         drill=event.drill,
     )
+
+
+def _flat(text: str, what: str, reason: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"{what}: values are not JSON", reason=reason) from error
+    if not isinstance(values, dict) or not all(_plain(value) for value in values.values()):
+        raise ContractError(f"{what}: values are not one flat object", reason=reason)
+    return values
+
+
+def _correction_from_pb(c: pb.ClockCorrection) -> ClockCorrection:
+    if not 0 <= c.from_ms < c.to_ms or c.uncertainty_ms < 0 or c.from_ms + c.offset_ms < 0:
+        raise ContractError("a clock correction that corrects nothing or to before 1970", reason="time")
+    return ClockCorrection(c.from_ms, c.to_ms, c.offset_ms, c.uncertainty_ms, c.reason)
+
+
+def _outcome_from_pb(o: pb.CommandOutcome) -> CommandOutcome:
+    if not o.id or len(o.id) > 128 or o.state not in OUTCOME_STATES:
+        raise ContractError(f"outcome {o.id[:40]!r} in no known state {o.state[:20]!r}", reason="outcome")
+    read_back = _flat(o.read_back_json, f"outcome {o.id[:40]}", "outcome")
+    return CommandOutcome(o.id, o.state, o.code, o.detail, read_back, o.at_ms)
+
+
+def _reported_from_pb(r: pb.Reported) -> Reported:
+    if not r.name or len(r.name) > 64 or r.state not in REPORTED_STATES or r.version >= 1 << 63:
+        raise ContractError(f"report {r.name[:40]!r} in no known state {r.state[:20]!r}", reason="reported")
+    document: Any = None
+    if r.document_json:
+        try:
+            document = json.loads(r.document_json) if len(r.document_json) <= MAX_DOCUMENT_BYTES else ""
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"report {r.name[:40]}: no JSON", reason="reported") from error
+        if not isinstance(document, dict):
+            raise ContractError(f"report {r.name[:40]}: no JSON object, or too long", reason="reported")
+    return Reported(r.name, r.version, r.state, r.detail, document, r.at_ms)
 
 
 def _plain(value: object) -> bool:
@@ -234,7 +325,17 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
             pb.DeviceState(device=d.device, online=d.online, at_ms=d.at_ms, detail=d.detail) for d in batch.devices
         ],
         thinned=[
-            pb.Thinned(readings=t.readings, reason=t.reason, first_ms=t.first_ms, last_ms=t.last_ms, digest=t.digest)
+            pb.Thinned(
+                readings=t.readings,
+                reason=t.reason,
+                first_ms=t.first_ms,
+                last_ms=t.last_ms,
+                digest=t.digest,
+                series=[
+                    pb.ThinnedSeries(alias=one.alias, readings=one.readings, first_ms=one.first_ms, last_ms=one.last_ms)
+                    for one in t.series
+                ],
+            )
             for t in batch.thinned
         ],
         evidence=[
@@ -247,6 +348,40 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
                 content=c.content,
             )
             for c in batch.evidence
+        ],
+        clock=batch.clock,
+        corrections=[
+            pb.ClockCorrection(
+                from_ms=c.from_ms,
+                to_ms=c.to_ms,
+                offset_ms=c.offset_ms,
+                uncertainty_ms=c.uncertainty_ms,
+                reason=c.reason,
+            )
+            for c in batch.corrections
+        ],
+        historical=batch.historical,
+        outcomes=[
+            pb.CommandOutcome(
+                id=o.id,
+                state=o.state,
+                code=o.code,
+                detail=o.detail,
+                read_back_json=_flat_json(o.read_back),
+                at_ms=o.at_ms,
+            )
+            for o in batch.outcomes
+        ],
+        reported=[
+            pb.Reported(
+                name=r.name,
+                version=r.version,
+                state=r.state,
+                detail=r.detail,
+                document_json=b"" if r.document is None else json.dumps(r.document, ensure_ascii=False).encode(),
+                at_ms=r.at_ms,
+            )
+            for r in batch.reported
         ],
     )
     packed = zstd.compress(body, 3) if len(body) >= _ZSTD_FROM_BYTES else body
@@ -313,11 +448,26 @@ def decode(envelope: Envelope, known: Mapping[int, SeriesCode], *, left_out: set
         declarations=declarations,
         events=tuple(_event_from_pb(e) for e in message.events),
         devices=tuple(DeviceState(d.device, d.online, d.at_ms, d.detail) for d in message.devices),
-        thinned=tuple(Thinned(t.readings, t.reason, t.first_ms, t.last_ms, t.digest) for t in message.thinned),
+        thinned=tuple(
+            Thinned(
+                t.readings,
+                t.reason,
+                t.first_ms,
+                t.last_ms,
+                t.digest,
+                tuple(ThinnedSeries(o.alias, o.readings, o.first_ms, o.last_ms) for o in t.series),
+            )
+            for t in message.thinned
+        ),
         evidence=tuple(
             EvidenceChunk(_ref_from_pb(c.ref), c.device, c.ts_ms, c.total_bytes, c.offset_bytes, c.content)
             for c in message.evidence
         ),
+        clock=CLOCK_UNKNOWN if message.clock else CLOCK_SET,
+        corrections=tuple(_correction_from_pb(c) for c in message.corrections),
+        historical=message.historical,
+        outcomes=tuple(_outcome_from_pb(o) for o in message.outcomes),
+        reported=tuple(_reported_from_pb(r) for r in message.reported),
     )
 
 

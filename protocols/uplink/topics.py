@@ -18,14 +18,14 @@ Lane = Literal["event", "data", "backfill", "evidence"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 
 _GATEWAY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_UP = (*LANES, "state", "health")
+_UP = (*LANES, "state", "health", "account")
 
 
 @dataclass(frozen=True, slots=True)
 class UpTopic:
     shard: int
     gateway: str
-    channel: str  # a lane, "state" or "health"
+    channel: str  # a lane, "state", "health" or "account"
 
     @property
     def lane(self) -> Lane | None:

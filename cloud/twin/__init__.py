@@ -1,0 +1,1 @@
+"""Twins: what the city wants in force on a gateway, and what is."""
