@@ -34,7 +34,8 @@ _DECLARED_ALL_THE_SAME = ("foreign_device", "newer_version")
 
 
 class Uplink:
-    """One per agent. ``health`` gives the heartbeat's numbers; ``rejected`` hears of a batch that was set aside."""
+    """One per agent. ``health`` gives the heartbeat's numbers; ``rejected`` hears of a batch that was set aside;
+    ``heard`` gets (channel, payload) of everything else that comes down: orders, twin documents."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Uplink:
         version: str,
         health: Callable[[], tuple[dict[str, float], dict[str, str]]],
         rejected: Callable[[Lane, int, str], None],
+        heard: Callable[[str, bytes], None] = lambda _channel, _payload: None,
         health_every_s: float = 5.0,
     ) -> None:
         self._config = config
@@ -59,6 +61,7 @@ class Uplink:
         self._version = version
         self._health = health
         self._rejected = rejected
+        self._heard = heard
         self._health_every_s = health_every_s
         self._wake = asyncio.Event()
         self._behind: dict[Lane, tuple[int, int]] = {}  # since when (ms), how often the core asked for what is gone
@@ -182,6 +185,7 @@ class Uplink:
                 self._wake.set()
                 continue
             if not message.topic.endswith("/ack"):
+                self._heard(message.topic.rpartition("/")[2], message.payload)
                 continue
             ack = pb.Ack()
             try:
