@@ -131,8 +131,8 @@ def _argument(text: str) -> tuple[str, bool | float | int | str]:
 
 
 def _command(options: argparse.Namespace) -> int:
-    from edge.commands import SOCKET, give
     from edge.config import load
+    from edge.order_socket import SOCKET, give
     from protocols.core.ids import uuid7
 
     config = load(options.config)

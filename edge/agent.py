@@ -17,18 +17,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.clock import Clock
-from edge.commands import SOCKET, Desk, LocalSocket, Target
+from edge.commands import Desk, Target
 from edge.config import EdgeConfig, read_secret
 from edge.connectors.base import Commandable, Connector, LinkFactory
 from edge.connectors.build import build
+from edge.core_orders import CoreOrders
 from edge.devices import Devices
 from edge.evidence import Still
+from edge.interlocks import Interlocks
 from edge.northbound.config import SparkplugNorthConfig
+from edge.order_socket import SOCKET, LocalSocket
 from edge.outbox import Outbox, OutboxDamaged
 from edge.pipeline import Offload, Pipeline, inline
 from edge.status import StatusPage
 from edge.supervisor import Supervised
 from edge.telemetry import Telemetry
+from edge.twin import Twin
 from edge.uplink.uplink import Uplink
 from protocols.devices import load as load_type
 from protocols.uplink.topics import Lane
@@ -61,6 +65,15 @@ class Parts:
     supervised: list[Supervised]
     telemetry: Telemetry
     desk: Desk
+    orders: CoreOrders
+    twin: Twin
+
+    def heard(self, channel: str, payload: bytes) -> None:
+        """A message from the core. Channels of later cores are ignored."""
+        if channel == "command":
+            self.orders.heard(payload)
+        elif channel == "twin":
+            self.twin.heard(payload)
 
 
 def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
@@ -123,7 +136,12 @@ def assemble(
             for item in connector_config.device:
                 allow = frozenset(getattr(item, "allow", ()))
                 targets[item.id] = Target(load_type(item.type), connector, allow)
-    desk = Desk(targets, outbox, clock, pipeline.report)
+    interlocks = Interlocks(config.interlock, clock)
+    if config.interlock:
+        pipeline.watch = interlocks.see
+    desk = Desk(targets, outbox, clock, pipeline.report, gateway=config.gateway.id, interlock=interlocks.held)
+    orders = CoreOrders(desk, clock, pipeline.outcome)
+    twin = Twin(outbox, clock, pipeline.reported)
     if config.northbound.sparkplug is not None:
         supervised.append(_northbound(config, config.northbound.sparkplug, base, clock, pipeline, outbox, desk))
     if config.camera:
@@ -134,7 +152,7 @@ def assemble(
             stills[camera_config.id] = camera.still
             supervised.append(Supervised(camera_config.id, camera.run))
     telemetry = Telemetry(state_dir, clock, outbox, pipeline, supervised)
-    return Parts(outbox, engine, pipeline, supervised, telemetry, desk)
+    return Parts(outbox, engine, pipeline, supervised, telemetry, desk, orders, twin)
 
 
 def _northbound(
@@ -185,6 +203,8 @@ async def run_parts(parts: Parts) -> None:
                 group.create_task(supervised.run(), name=supervised.name)
             group.create_task(parts.pipeline.run(), name="commits")
             group.create_task(_tick(parts.pipeline), name="tick")
+            group.create_task(parts.orders.run(), name="orders")
+            group.create_task(parts.twin.run(), name="twin")
     finally:
         if await parts.pipeline.flush():
             parts.outbox.put_state("engine", parts.engine.snapshot())
@@ -215,6 +235,7 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
         rejected=lambda lane, seq, reason: parts.pipeline.report(
             "data.rejected", config.gateway.id, reason, f"the core set {lane} {seq} aside"
         ),
+        heard=parts.heard,
     )
     parts.telemetry.uplink = uplink
     try:
@@ -222,7 +243,7 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
             group.create_task(
-                LocalSocket(base / config.gateway.state_dir / SOCKET, parts.desk, clock).run(), name="orders"
+                LocalSocket(base / config.gateway.state_dir / SOCKET, parts.desk, clock).run(), name="local orders"
             )
             if config.gateway.status_listen:
                 page = StatusPage(

@@ -1,8 +1,8 @@
 """The command desk: the one way an order reaches a device, whoever gives it.
 
 ```
- installer's socket ─┐                        ┌─ refused: type, argument, right, time
- (cloud, later) ─────┼─▶ desk ─▶ journal ─▶ connector ─▶ device ─▶ read-back
+ installer's socket ─┐                        ┌─ refused: type, argument, right, interlock, time
+ the core ───────────┼─▶ desk ─▶ journal ─▶ connector ─▶ device ─▶ read-back
                      │             │
                      └── outcome ◀─┘  the same id again gets the same outcome
 ```
@@ -14,32 +14,28 @@ before anything is sent, so a crash in between leaves "unknown", never a second 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from edge.clock import Clock
 from edge.connectors.base import Command, Commandable, Outcome
-from protocols.core.errors import TransportError
-from protocols.devices import Argument, CommandType, DeviceType
+from protocols.core.errors import StoreError, TransportError
+from protocols.devices import DeviceType
+from protocols.devices.arguments import check_arguments
 
 log = logging.getLogger("citybrain.edge.commands")
 
-#: Orders that are remembered; far more than can be under way at a time.
+#: Ended orders that are remembered beyond their own time; far more than can be under way.
 REMEMBERED = 512
+#: Orders whose time is not over are never forgotten; so many may there be.
+_MOST = 4096
 #: An order whose sender gave no time is void after this.
 DEFAULT_LIFE_MS = 60_000
-_MAX_LINE_BYTES = 16_384
 _STATE = "commands"
-#: The local socket's name in the agent's state folder.
-SOCKET = "orders.sock"
 
 
 class Journal(Protocol):
@@ -59,63 +55,155 @@ class Target:
     allow: frozenset[str]
 
 
-class _Entry(msgspec.Struct):
+class Entry(msgspec.Struct):
+    """What the journal holds of one order. ``received``: accepted from the core, not begun. ``sent``: begun."""
+
     state: str
     code: str = ""
     detail: str = ""
-    read_back: dict[str, float | str] = {}
+    read_back: dict[str, Any] = {}
+    expires_ms: int = 0
+    order: tuple[str, str, dict[str, Any]] | None = None  # device, name, arguments: of one that has not begun
+    untold: bool = False  # the core waits for the outcome
 
 
 Report = Callable[[str, str, str, str], None]  # event type, device, code, detail
+#: A command of the gateway itself; its arguments are its own to check.
+Own = Callable[[Mapping[str, Any]], Awaitable[Outcome]]
+#: Why this order must not be carried out just now, "" if it may.
+Interlock = Callable[[str, str], str]
 
 
 class Desk:
-    """Carries out orders one device at a time; :meth:`order` never raises for a bad order."""
+    """Carries out orders one device at a time; :meth:`order` never raises for a bad order.
 
-    def __init__(self, targets: Mapping[str, Target], journal: Journal, clock: Clock, report: Report) -> None:
-        self._targets = dict(targets)
+    ``own``: commands of the gateway itself, for orders whose device is ``gateway``."""
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        journal: Journal,
+        clock: Clock,
+        report: Report,
+        *,
+        gateway: str = "",
+        interlock: Interlock = lambda _device, _name: "",
+    ) -> None:
+        self._targets = targets
         self._journal = journal
         self._clock = clock
         self._report = report
+        self._gateway = gateway
+        self._interlock = interlock
+        self.own: dict[str, Own] = {}
         self._busy: dict[str, asyncio.Lock] = {}
         stored = journal.get_state(_STATE)
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         if stored is not None:
-            self._entries = msgspec.msgpack.decode(stored, type=dict[str, _Entry])
+            self._entries = msgspec.msgpack.decode(stored, type=dict[str, Entry])
         for entry in self._entries.values():
             if entry.state == "sent":
                 # The agent died between sending and hearing: nobody can say whether it happened.
                 entry.state, entry.code, entry.detail = "unknown", "interrupted", "the agent stopped while it waited"
+
+    # -- the core's orders ----------------------------------------------------------------------------------------
+
+    def accept(self, command: Command) -> bool:
+        """Take an order of the core into the journal. False if it is there already. Raises StoreError."""
+        if command.id in self._entries:
+            return False
+        order = (command.device, command.name, dict(command.arguments))
+        self._write(command.id, Entry("received", expires_ms=command.expires_ms, order=order, untold=True))
+        return True
+
+    def waiting(self) -> list[Command]:
+        """Orders accepted and not begun: after a restart they are still to be carried out."""
+        return [
+            Command(name, *entry.order, expires_ms=entry.expires_ms)
+            for name, entry in self._entries.items()
+            if entry.state == "received" and entry.order is not None
+        ]
+
+    def untold(self) -> dict[str, Outcome]:
+        """Ended orders whose outcome the core may not have heard."""
+        return {
+            name: _outcome(entry)
+            for name, entry in self._entries.items()
+            if entry.untold and entry.state not in ("received", "sent")
+        }
+
+    def told(self, command_id: str) -> None:
+        """The outcome is on its way, durably. Kept with the next order: telling twice harms nobody."""
+        if (entry := self._entries.get(command_id)) is not None:
+            entry.untold = False
+
+    def known(self, command_id: str) -> Outcome | None:
+        """The outcome of an order that has ended, None for any other."""
+        entry = self._entries.get(command_id)
+        return None if entry is None or entry.state in ("received", "sent") else _outcome(entry)
+
+    # -- carrying out ---------------------------------------------------------------------------------------------
 
     async def order(self, command: Command) -> Outcome:
         """Carry the order out once. The same id again gives the first outcome, also after a restart."""
         lock = self._busy.setdefault(command.device, asyncio.Lock())
         async with lock:
             known = self._entries.get(command.id)
-            if known is not None:
+            if known is not None and known.state != "received":
                 return _outcome(known)
             target = self._targets.get(command.device)
             refusal = self._refusal(command, target)
             if refusal is not None:
                 if target is not None:
                     self._report("cmd.rejected", command.device, refusal.code, f"{command.name}: {refusal.detail}")
+                if known is not None:  # the core asks again until it hears: the answer must stay the same
+                    self._end(command, refusal, untold=True)
                 return refusal
-            assert target is not None  # noqa: S101 - an unknown device was refused
-            self._write(command.id, _Entry("sent"))
+            untold = known is not None
             try:
-                outcome = await target.connector.command(command)
+                self._write(command.id, Entry("sent", expires_ms=command.expires_ms, untold=untold))
+            except StoreError as error:
+                self._restore(command.id, known)
+                return Outcome("refused", "journal", f"it could not be written down, so it was not sent: {error}")
+            try:
+                outcome = await self._carry_out(command, target)
             except TransportError as error:
                 # The contract: raised only where nothing was sent. The order may be given again under the same id.
-                self._entries.pop(command.id, None)
-                self._save()
-                return Outcome("refused", error.code, str(error))
-            self._write(command.id, _Entry(outcome.state, outcome.code, outcome.detail, dict(outcome.read_back)))
+                outcome = Outcome("refused", error.code, str(error))
+                if not untold:
+                    self._entries.pop(command.id, None)
+                    self._save()
+                    return outcome
+            self._end(command, outcome, untold=untold)
             log.info("command %s on %s: %s %s", command.name, command.device, outcome.state, outcome.code)
             return outcome
+
+    async def _carry_out(self, command: Command, target: Target | None) -> Outcome:
+        if target is not None:
+            return await target.connector.command(command)
+        return await self.own[command.name](command.arguments)
+
+    def _end(self, command: Command, outcome: Outcome, *, untold: bool) -> None:
+        """What happened is known in memory whatever the disk says; on disk it is then "sent", and after a crash
+        "unknown": never a second actuation."""
+        entry = Entry(
+            outcome.state, outcome.code, outcome.detail, dict(outcome.read_back), command.expires_ms, untold=untold
+        )
+        try:
+            self._write(command.id, entry)
+        except StoreError as error:
+            log.error("the outcome of %s could not be kept: %s", command.id, error)
 
     def _refusal(self, command: Command, target: Target | None) -> Outcome | None:
         if not command.id or len(command.id) > 128:
             return Outcome("refused", "id", "an order needs an id of its own, up to 128 characters")
+        if command.expires_ms and command.expires_ms <= self._clock.now_ms():
+            return Outcome("expired", "expired", "its time was over before it could be sent")
+        if target is None and command.device == self._gateway and self._gateway:
+            if command.name not in self.own:
+                names = ", ".join(sorted(self.own)) or "none"
+                return Outcome("refused", "unknown_command", f"the gateway has no {command.name!r}; it has {names}")
+            return None
         if target is None:
             return Outcome("refused", "unknown_device", f"no device {command.device!r} that takes commands")
         kind = target.type.command(command.name)
@@ -126,113 +214,35 @@ class Desk:
             return Outcome("refused", "not_allowed", "read-only here: the device's `allow` does not name this command")
         if wrong := check_arguments(kind, command.arguments):
             return Outcome("refused", "argument", wrong)
-        if command.expires_ms and command.expires_ms <= self._clock.now_ms():
-            return Outcome("expired", "expired", "its time was over before it could be sent")
+        if held := self._interlock(command.device, command.name):
+            return Outcome("refused", "interlock", held)
         return None
 
-    def _write(self, command_id: str, entry: _Entry) -> None:
+    def _restore(self, command_id: str, known: Entry | None) -> None:
+        if known is None:
+            self._entries.pop(command_id, None)
+        else:
+            self._entries[command_id] = known
+
+    def _write(self, command_id: str, entry: Entry) -> None:
+        """Raises StoreError."""
+        self._entries.pop(command_id, None)  # to the end: the newest is remembered longest
         self._entries[command_id] = entry
-        while len(self._entries) > REMEMBERED:
-            del self._entries[next(iter(self._entries))]
+        now_ms = self._clock.now_ms()
+        for name, old in list(self._entries.items()):
+            surplus = len(self._entries) - REMEMBERED
+            if surplus <= 0:
+                break
+            over = old.expires_ms <= now_ms and old.state not in ("received", "sent") and not old.untold
+            if over or len(self._entries) > _MOST:
+                del self._entries[name]
         self._save()
 
     def _save(self) -> None:
         self._journal.put_state(_STATE, msgspec.msgpack.encode(self._entries))
 
 
-def _outcome(entry: _Entry) -> Outcome:
-    if entry.state == "sent":
+def _outcome(entry: Entry) -> Outcome:
+    if entry.state in ("sent", "received"):
         return Outcome("unknown", "under_way", "it was sent and no answer has come yet")
     return Outcome(entry.state, entry.code, entry.detail, entry.read_back)  # type: ignore[arg-type]  # as it was stored
-
-
-def check_arguments(kind: CommandType, given: Mapping[str, object]) -> str:
-    """What is wrong with them, "" if nothing."""
-    wanted = {argument.name: argument for argument in kind.argument}
-    if unknown := sorted(set(given) - set(wanted)):
-        return f"{kind.name} knows no {', '.join(unknown)}; it takes {', '.join(wanted) or 'nothing'}"
-    for name, argument in wanted.items():
-        if name not in given:
-            return f"{name} is missing"
-        if wrong := _wrong(argument, given[name]):
-            return f"{name}: {wrong}"
-    return ""
-
-
-def _wrong(argument: Argument, value: object) -> str:
-    if argument.kind == "bool":
-        return "" if isinstance(value, bool) else "true or false"
-    if argument.kind == "text":
-        if not isinstance(value, str):
-            return "a text"
-        return "" if not argument.one_of or value in argument.one_of else f"one of {', '.join(argument.one_of)}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return "a number"
-    if argument.kind == "integer" and value != int(value):
-        return "a whole number"
-    assert argument.range is not None  # noqa: S101 - numbers have one, the device type was checked
-    low, high = argument.range
-    return "" if low <= value <= high else f"{low:g} to {high:g} {argument.unit}".rstrip()
-
-
-class _Order(msgspec.Struct, forbid_unknown_fields=True):
-    id: str
-    device: str
-    name: str
-    arguments: dict[str, float | int | str | bool] = {}
-    life_ms: int = DEFAULT_LIFE_MS
-
-
-class LocalSocket:
-    """Orders from whoever may write to the agent's own folder (mode 0600): one JSON line in, one out."""
-
-    def __init__(self, path: Path, desk: Desk, clock: Clock) -> None:
-        self._path = path
-        self._desk = desk
-        self._clock = clock
-
-    async def run(self) -> None:
-        self._path.unlink(missing_ok=True)
-        mask = os.umask(0o177)  # nobody else may order, not even for the moment before a chmod
-        try:
-            server = await asyncio.start_unix_server(self._serve, str(self._path), limit=_MAX_LINE_BYTES)
-        except OSError as error:
-            # A path longer than the kernel's 107 bytes, a folder on a file system without sockets: the agent does its
-            # work all the same.
-            log.warning("no local command socket at %s: %s", self._path, error)
-            return
-        finally:
-            os.umask(mask)
-        try:
-            async with server:
-                await server.serve_forever()
-        finally:
-            self._path.unlink(missing_ok=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            line = await reader.readline()
-            outcome = await self._take(line)
-            writer.write(msgspec.json.encode(outcome) + b"\n")
-            await writer.drain()
-        writer.close()
-
-    async def _take(self, line: bytes) -> Outcome:
-        try:
-            order = msgspec.json.decode(line, type=_Order)
-        except msgspec.DecodeError as error:
-            return Outcome("refused", "malformed", str(error))
-        expires_ms = self._clock.now_ms() + max(1, order.life_ms)
-        return await self._desk.order(Command(order.id, order.device, order.name, order.arguments, expires_ms))
-
-
-async def give(path: Path, order: Mapping[str, object], timeout_s: float) -> Outcome:
-    """Send one order to a running agent's socket. Raises OSError, TimeoutError or ValueError."""
-    async with asyncio.timeout(timeout_s):
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        try:
-            writer.write(msgspec.json.encode(order) + b"\n")
-            await writer.drain()
-            return msgspec.json.decode(await reader.readline(), type=Outcome)
-        finally:
-            writer.close()

@@ -11,6 +11,8 @@ import msgspec
 
 from edge.connectors.config import ConnectorConfig, split_address
 from edge.connectors.config import check as check_connector
+from edge.interlocks import InterlockConfig
+from edge.interlocks import check as check_interlock
 from edge.mqtt_url import split_url
 from edge.northbound.config import NorthboundConfig
 from edge.northbound.config import check as check_northbound
@@ -78,6 +80,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report: tuple[ReportRule, ...] = ()
     place: tuple[Place, ...] = ()
     northbound: NorthboundConfig = NorthboundConfig()
+    interlock: tuple[InterlockConfig, ...] = ()
 
 
 def load(path: Path) -> EdgeConfig:
@@ -110,7 +113,12 @@ class _Check:
         for at, rule in enumerate(self._config.report):
             if not math.isfinite(rule.snapshot_s or 0) or not math.isfinite(rule.deadband or 0):
                 raise self._error(f"report[{at}]", "snapshot_s", "deadband and snapshot_s are finite numbers")
+        for at, interlock in enumerate(self._config.interlock):
+            self._within(f"interlock[{at}]", "", check_interlock, interlock)
         known = self._once()
+        for at, interlock in enumerate(self._config.interlock):
+            sources = tuple(source.partition("/")[0] for source in interlock.inputs.values())
+            self._known(f"interlock[{at}]", "inputs", sources, known)
         for at, binding in enumerate(self._config.scenario):
             self._within(f"scenario[{at}]", "pack", bind_all, [binding])
             for role, devices in binding.devices.items():

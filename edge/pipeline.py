@@ -117,6 +117,7 @@ class Pipeline:
         self._reporters: dict[int, Reporter] = {}
         self._sweeps: dict[tuple[str, tuple[str, ...]], tuple[Int32s, Float64s]] = {}
         self._online: dict[str, bool] = {}
+        self.watch: Callable[[Sweep], None] | None = None  # hears every sweep as it came: interlocks
         self.tap: Tap | None = None  # a second listener; hears what is kept, delays nothing
         self.counters: dict[str, int] = {
             "sweeps": 0,
@@ -146,6 +147,8 @@ class Pipeline:
         self.counters["sweeps"] += 1
         self.counters["readings_seen"] += len(sweep.points)
         self._note_online(sweep.device, online=True, detail="", now_ms=now_ms)
+        if self.watch is not None:
+            self.watch(sweep)
         aliases, factors = self._columns(sweep)
         times = np.full(len(aliases), sweep.source_ms, dtype=np.int64)
         events: Sequence[Event] = ()
@@ -200,9 +203,10 @@ class Pipeline:
         """An event that arrives ready made (another host's, told through this gateway)."""
         self._take([event])
 
-    def outcome(self, outcome: CommandOutcome) -> None:
+    def outcome(self, outcome: CommandOutcome, on_durable: Callable[[], None]) -> None:
         """What became of an order of the core's."""
         self._waiting.outcomes.append(outcome)
+        self._waiting.plain.append(on_durable)
         self._urgent.set()
         self._dirty.set()
 

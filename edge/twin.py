@@ -5,8 +5,8 @@
                           │                                          ▲
                           └── after a restart: what had not ended ───┘
 ```
-A document that was begun when the agent died is begun again: a handler must bear that. The newest version wins; one that
-arrives while an older one is being applied waits for it and then follows.
+A document that was begun when the agent died is begun again: a handler must bear that. The newest version wins; one
+that arrives while an older one is being applied waits for it and then follows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from edge.clock import Clock
-from protocols.core.errors import CityBrainError
+from protocols.core.errors import CityBrainError, StoreError
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import MAX_DOCUMENT_BYTES, REPORTED_STATES, Reported
 
@@ -73,7 +73,7 @@ class Twin:
         if stored is not None:
             self._entries = msgspec.msgpack.decode(stored, type=dict[str, _Entry])
         self._wake = asyncio.Event()
-        self.counters = {"twin_documents": 0, "twin_refused": 0, "twin_repeats": 0}
+        self.counters = {"twin_documents": 0, "twin_refused": 0, "twin_repeats": 0, "twin_not_kept": 0}
 
     def version(self, name: str) -> int:
         """The newest version known of a document, 0 if none."""
@@ -109,16 +109,27 @@ class Twin:
         refusal = self._refusal(name, desired.document_json)
         if refusal:
             self.counters["twin_refused"] += 1
-            if name in self._entries or len(self._entries) < _MOST_NAMES:
-                self._entries[name] = _Entry(version, "refused", b"{}", refusal)
-                self._save()
-            self._say(name, version, "refused", refusal, None)
+            if (known is None and len(self._entries) >= _MOST_NAMES) or self._keep(
+                name, _Entry(version, "refused", b"{}", refusal)
+            ):
+                self._say(name, version, "refused", refusal, None)
             return
-        self.counters["twin_documents"] += 1
-        self._entries[name] = _Entry(version, "received", desired.document_json)
-        self._save()
-        self._say(name, version, "received", "", None)
-        self._wake.set()
+        if self._keep(name, _Entry(version, "received", desired.document_json)):
+            self.counters["twin_documents"] += 1
+            self._say(name, version, "received", "", None)
+            self._wake.set()
+
+    def _keep(self, name: str, entry: _Entry) -> bool:
+        """False if the disk does not take it: then we have not heard it, and the core will say it again."""
+        before = self._entries.get(name)
+        self._entries[name] = entry
+        if self._save():
+            return True
+        if before is None:
+            del self._entries[name]
+        else:
+            self._entries[name] = before
+        return False
 
     def _refusal(self, name: str, document: bytes) -> str:
         if name not in self.handlers:
@@ -170,8 +181,16 @@ class Twin:
     def _say(self, name: str, version: int, state: str, detail: str, document: Document | None) -> None:
         self._report(Reported(name, version, state, detail[:2000], document, self._clock.now_ms()))
 
-    def _save(self) -> None:
-        self._journal.put_state(_STATE, msgspec.msgpack.encode(self._entries))
+    def _save(self) -> bool:
+        """What is told waits for the same disk: while it refuses, the next thing told writes all of it."""
+        try:
+            self._journal.put_state(_STATE, msgspec.msgpack.encode(self._entries))
+        except StoreError as error:
+            if not error.retry:
+                raise
+            self.counters["twin_not_kept"] += 1
+            return False
+        return True
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

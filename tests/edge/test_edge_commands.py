@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from edge.clock import LoopClock
-from edge.commands import SOCKET, Desk, LocalSocket, Target, give
+from edge.commands import Desk, Target
 from edge.connectors.base import Command, Outcome
+from edge.order_socket import SOCKET, LocalSocket, give
 from edge.outbox import Outbox
 from protocols.core.errors import LinkDown
 from protocols.devices import parse
