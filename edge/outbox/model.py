@@ -26,6 +26,7 @@ class Pending:
     corrections: Sequence[wire.ClockCorrection] = ()
     clock: int = wire.CLOCK_SET
     historical: bool = False
+    clock_run: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def _new_epoch(now_ms: int) -> int:
     return now_ms // 1000 if now_ms // 1000 >= _CLOCK_SET_S else 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
 
 
+def _like(part: Pending) -> Pending:
+    """Nothing yet, but under the same clock."""
+    return Pending(part.lane, clock=part.clock, historical=part.historical, clock_run=part.clock_run)
+
+
 def _refusal(what: str, error: Exception) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     kind = OutboxDamaged if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StoreError
@@ -259,7 +264,7 @@ class Outbox:
 
     def _insert(self, part: Pending, now_ms: int) -> None:
         for number, readings in enumerate(split(part.readings)):
-            rest = part if number == 0 else Pending(part.lane, clock=part.clock, historical=part.historical)
+            rest = part if number == 0 else _like(part)
             self._insert_row(replace(rest, readings=readings), now_ms)
 
     def _insert_row(self, part: Pending, now_ms: int) -> None:
@@ -282,6 +287,7 @@ class Outbox:
                     clock=part.clock,
                     corrections=tuple(part.corrections),
                     historical=part.historical,
+                    clock_run=part.clock_run,
                     outcomes=tuple(part.outcomes),
                     reported=tuple(part.reported),
                 ),

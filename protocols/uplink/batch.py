@@ -29,6 +29,8 @@ _ZSTD_FROM_BYTES = 96  # below this a zstd frame only adds bytes
 
 #: The gateway's clock while a batch was made: set, or not known to be set since the gateway was switched on.
 CLOCK_SET, CLOCK_UNKNOWN = 0, 1
+MOST_RUN = 32_767  # the highest number of a run of the clock
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01: beyond it is no clock error any more but garbage
 MAX_DOCUMENT_BYTES = 256 << 10  # of a twin document, either way
 OUTCOME_STATES = ("received", "done", "refused", "failed", "expired", "unknown")
 REPORTED_STATES = ("received", "applying", "applied", "refused", "failed", "rolled_back")
@@ -94,6 +96,7 @@ class ClockCorrection:
     offset_ms: int
     uncertainty_ms: int = 0
     reason: str = ""
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Batch:
     clock: int = CLOCK_SET
     corrections: tuple[ClockCorrection, ...] = ()
     historical: bool = False
+    clock_run: int = 0
     outcomes: tuple[CommandOutcome, ...] = ()
     reported: tuple[Reported, ...] = ()
 
@@ -268,10 +272,18 @@ def _flat(text: str, what: str, reason: str) -> dict[str, Any]:
     return values
 
 
+def _run(number: int) -> int:
+    if number > MOST_RUN:
+        raise ContractError(f"clock run {number}; at most {MOST_RUN}", reason="time")
+    return number
+
+
 def _correction_from_pb(c: pb.ClockCorrection) -> ClockCorrection:
     if not 0 <= c.from_ms < c.to_ms or c.uncertainty_ms < 0 or c.from_ms + c.offset_ms < 0:
         raise ContractError("a clock correction that corrects nothing or to before 1970", reason="time")
-    return ClockCorrection(c.from_ms, c.to_ms, c.offset_ms, c.uncertainty_ms, c.reason)
+    if c.to_ms > _LATEST_MS or c.to_ms + c.offset_ms > _LATEST_MS or c.uncertainty_ms > _LATEST_MS or c.run > MOST_RUN:
+        raise ContractError("a clock correction to beyond 2100, or of an impossible run", reason="time")
+    return ClockCorrection(c.from_ms, c.to_ms, c.offset_ms, c.uncertainty_ms, c.reason[:64], c.run)
 
 
 def _outcome_from_pb(o: pb.CommandOutcome) -> CommandOutcome:
@@ -357,10 +369,12 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
                 offset_ms=c.offset_ms,
                 uncertainty_ms=c.uncertainty_ms,
                 reason=c.reason,
+                run=c.run,
             )
             for c in batch.corrections
         ],
         historical=batch.historical,
+        clock_run=batch.clock_run,
         outcomes=[
             pb.CommandOutcome(
                 id=o.id,
@@ -466,6 +480,7 @@ def decode(envelope: Envelope, known: Mapping[int, SeriesCode], *, left_out: set
         clock=CLOCK_UNKNOWN if message.clock else CLOCK_SET,
         corrections=tuple(_correction_from_pb(c) for c in message.corrections),
         historical=message.historical,
+        clock_run=_run(message.clock_run),
         outcomes=tuple(_outcome_from_pb(o) for o in message.outcomes),
         reported=tuple(_reported_from_pb(r) for r in message.reported),
     )

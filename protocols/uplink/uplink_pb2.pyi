@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Batch(_message.Message):
-    __slots__ = ("epoch", "seq", "declare", "readings", "readings_zstd", "events", "devices", "thinned", "evidence", "clock", "corrections", "historical", "outcomes", "reported", "version")
+    __slots__ = ("epoch", "seq", "declare", "readings", "readings_zstd", "events", "devices", "thinned", "evidence", "clock", "corrections", "historical", "outcomes", "reported", "version", "clock_run")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     DECLARE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Batch(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     REPORTED_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_RUN_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     seq: int
     declare: _containers.RepeatedCompositeFieldContainer[SeriesDecl]
@@ -38,21 +39,24 @@ class Batch(_message.Message):
     outcomes: _containers.RepeatedCompositeFieldContainer[CommandOutcome]
     reported: _containers.RepeatedCompositeFieldContainer[Reported]
     version: int
-    def __init__(self, epoch: _Optional[int] = ..., seq: _Optional[int] = ..., declare: _Optional[_Iterable[_Union[SeriesDecl, _Mapping]]] = ..., readings: _Optional[bytes] = ..., readings_zstd: _Optional[bytes] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[DeviceState, _Mapping]]] = ..., thinned: _Optional[_Iterable[_Union[Thinned, _Mapping]]] = ..., evidence: _Optional[_Iterable[_Union[EvidenceChunk, _Mapping]]] = ..., clock: _Optional[int] = ..., corrections: _Optional[_Iterable[_Union[ClockCorrection, _Mapping]]] = ..., historical: _Optional[bool] = ..., outcomes: _Optional[_Iterable[_Union[CommandOutcome, _Mapping]]] = ..., reported: _Optional[_Iterable[_Union[Reported, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+    clock_run: int
+    def __init__(self, epoch: _Optional[int] = ..., seq: _Optional[int] = ..., declare: _Optional[_Iterable[_Union[SeriesDecl, _Mapping]]] = ..., readings: _Optional[bytes] = ..., readings_zstd: _Optional[bytes] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[DeviceState, _Mapping]]] = ..., thinned: _Optional[_Iterable[_Union[Thinned, _Mapping]]] = ..., evidence: _Optional[_Iterable[_Union[EvidenceChunk, _Mapping]]] = ..., clock: _Optional[int] = ..., corrections: _Optional[_Iterable[_Union[ClockCorrection, _Mapping]]] = ..., historical: _Optional[bool] = ..., outcomes: _Optional[_Iterable[_Union[CommandOutcome, _Mapping]]] = ..., reported: _Optional[_Iterable[_Union[Reported, _Mapping]]] = ..., version: _Optional[int] = ..., clock_run: _Optional[int] = ...) -> None: ...
 
 class ClockCorrection(_message.Message):
-    __slots__ = ("from_ms", "to_ms", "offset_ms", "uncertainty_ms", "reason")
+    __slots__ = ("from_ms", "to_ms", "offset_ms", "uncertainty_ms", "reason", "run")
     FROM_MS_FIELD_NUMBER: _ClassVar[int]
     TO_MS_FIELD_NUMBER: _ClassVar[int]
     OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
     UNCERTAINTY_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     from_ms: int
     to_ms: int
     offset_ms: int
     uncertainty_ms: int
     reason: str
-    def __init__(self, from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., offset_ms: _Optional[int] = ..., uncertainty_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    run: int
+    def __init__(self, from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., offset_ms: _Optional[int] = ..., uncertainty_ms: _Optional[int] = ..., reason: _Optional[str] = ..., run: _Optional[int] = ...) -> None: ...
 
 class SeriesDecl(_message.Message):
     __slots__ = ("alias", "device", "point", "unit", "decimals", "reference", "device_type")
