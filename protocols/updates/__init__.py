@@ -1,0 +1,1 @@
+"""What both ends of an update agree on: artefacts' names, the document that asks for them, bundles and deltas."""
