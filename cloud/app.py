@@ -19,7 +19,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cloud import config
-from cloud.api import problems, routes_auth, routes_fleet, routes_work, stream
+from cloud.api import problems, routes_auth, routes_fleet, routes_twin, routes_work, stream
 from cloud.api.acts import Acts
 from cloud.api.deps import Services, ServicesDep
 from cloud.api.models import Health
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for router in (routes_auth.router, routes_fleet.router, routes_work.router, stream.router):
+    for router in (routes_auth.router, routes_fleet.router, routes_work.router, routes_twin.router, stream.router):
         app.include_router(router, prefix=API)
 
     @app.get(f"{API}/health", tags=["health"])

@@ -27,6 +27,7 @@ from msgspec import inspect as types  # noqa: E402
 from protocol_pages import devices  # noqa: E402
 
 from edge.config import EdgeConfig  # noqa: E402
+from edge.remote_config import document_schema  # noqa: E402
 from protocols.vocabulary import case_types, departments, event_types  # noqa: E402
 from scenarios.blocks.params import Limit  # noqa: E402
 from scenarios.packs import Pack, load_all  # noqa: E402
@@ -298,10 +299,18 @@ def scenarios() -> str:
 PAGES = {"edge-config.md": edge_config, "devices.md": lambda: _MADE + devices(), "scenarios.md": scenarios}
 
 
+def config_schema() -> str:
+    """What the core checks a gateway's configuration document against before it sends it."""
+    return json.dumps(document_schema(), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+PAGES["../cloud/twin/config.schema.json"] = config_schema
+
+
 def main(arguments: list[str]) -> int:
     stale = []
     for name, make in PAGES.items():
-        path, text = ROOT / "docs" / name, make()
+        path, text = (ROOT / "docs" / name).resolve(), make()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if "--check" not in arguments:

@@ -29,11 +29,13 @@ from edge.northbound.config import SparkplugNorthConfig
 from edge.order_socket import SOCKET, LocalSocket
 from edge.outbox import Outbox, OutboxDamaged
 from edge.pipeline import Offload, Pipeline, inline
+from edge.remote_config import RemoteConfig
 from edge.status import StatusPage
 from edge.supervisor import Supervised
 from edge.telemetry import Telemetry
 from edge.twin import Twin
 from edge.uplink.uplink import Uplink
+from protocols.core.errors import ConfigError
 from protocols.devices import load as load_type
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
@@ -210,8 +212,25 @@ async def run_parts(parts: Parts) -> None:
             parts.outbox.put_state("engine", parts.engine.snapshot())
 
 
+class _Reload(Exception):
+    """The parts are to start anew with another configuration."""
+
+
 async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
-    """The whole agent on a gateway, until cancelled."""
+    """The whole agent on a gateway, until cancelled. ``config`` is the installer's; a document of the twin may replace
+    parts of it, and then everything but the process starts anew."""
+    remote = RemoteConfig(config, base / config.gateway.state_dir)
+    while True:
+        try:
+            await _life(remote.begin(), base, clock, remote)
+        except ConfigError as error:
+            if not remote.on_trial:
+                raise
+            remote.reject(str(error))
+
+
+async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConfig) -> None:
+    """Returns when another configuration is to be tried."""
     uplink: Uplink | None = None
 
     def lane() -> Lane:
@@ -220,6 +239,10 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
     def committed() -> None:
         if uplink is not None:
             uplink.wake()
+
+    async def until_reload() -> None:
+        await remote.reload.wait()
+        raise _Reload
 
     password = read_secret(Path(config.mqtt.password_file), base) if config.mqtt.password_file else ""
     parts = assemble(config, base, clock, lane=lane, committed=committed)
@@ -238,8 +261,11 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
         heard=parts.heard,
     )
     parts.telemetry.uplink = uplink
+    parts.twin.handlers["config"] = remote.handler
+    remote.healthy = lambda: uplink.connected and uplink.live
     try:
         async with asyncio.TaskGroup() as group:
+            group.create_task(until_reload(), name="reload")
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
             group.create_task(
@@ -253,5 +279,10 @@ async def run(config: EdgeConfig, base: Path, clock: Clock) -> None:
                     parts.telemetry.health,
                 )
                 group.create_task(page.run(), name="status")
+    except BaseExceptionGroup as errors:
+        _, others = errors.split(_Reload)
+        if others is not None:
+            raise others from None
+        log.info("starting anew with another configuration")
     finally:
         parts.outbox.close()

@@ -11,6 +11,7 @@ import msgspec
 
 from edge.connectors.config import ConnectorConfig, split_address
 from edge.connectors.config import check as check_connector
+from edge.identity.config import IdentityConfig
 from edge.interlocks import InterlockConfig
 from edge.interlocks import check as check_interlock
 from edge.mqtt_url import split_url
@@ -45,6 +46,8 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     username: str = ""
     password_file: str = ""
     ca_file: str = ""
+    cert_file: str = ""  # client certificate with its chain; may hold the key too (as `citybrain edge enrol` writes it)
+    key_file: str = ""  # the certificate's key, where it is a file of its own
     keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 6
     ack_timeout_s: Positive = 8.0  # no progress for this long: send again from the last acknowledged
 
@@ -80,6 +83,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report: tuple[ReportRule, ...] = ()
     place: tuple[Place, ...] = ()
     northbound: NorthboundConfig = NorthboundConfig()
+    identity: IdentityConfig | None = None  # how the certificate is renewed; none: it is not
     interlock: tuple[InterlockConfig, ...] = ()
 
 
@@ -92,6 +96,11 @@ def load(path: Path) -> EdgeConfig:
     config = tomlfile.decode(text, EdgeConfig, str(path))
     _Check(config, text, str(path)).all()
     return config
+
+
+def check(config: EdgeConfig, name: str) -> None:
+    """What the structs cannot say, for a configuration that came from no file. Raises ConfigError."""
+    _Check(config, "", name).all()
 
 
 class _Check:

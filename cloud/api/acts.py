@@ -29,7 +29,7 @@ class Acts:
         self._dsn = dsn
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="acts")
 
-    async def _run(self, step: Callable[[psycopg.Connection[TupleRow]], ResultT]) -> ResultT:
+    async def run(self, step: Callable[[psycopg.Connection[TupleRow]], ResultT]) -> ResultT:
         def work() -> ResultT:
             try:
                 with psycopg.connect(
@@ -47,10 +47,10 @@ class Acts:
         def step(conn: psycopg.Connection[TupleRow]) -> list[Action]:
             return case_service.allowed_actions(case_service.load(conn, case_id), int(time.time() * 1000), who)
 
-        return await self._run(step)
+        return await self.run(step)
 
     async def acknowledge(self, alarm_id: str, who: str) -> None:
-        await self._run(lambda conn: alarm_service.acknowledge(conn, alarm_id, who))
+        await self.run(lambda conn: alarm_service.acknowledge(conn, alarm_id, who))
 
     async def act(self, case_id: int, action: str, who: str, reason: str, version: int) -> None:
         """Raises what cloud.cases refuses, CaseConflict among it. The event of the move is stored with it."""
@@ -59,7 +59,7 @@ class Acts:
             case = case_service.act(conn, case_id, action, who, reason, version)
             insert_events(conn, case.events, None)
 
-        await self._run(step)
+        await self.run(step)
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

@@ -9,18 +9,20 @@ create table twin_desired (
     at           timestamptz not null default now(),
     primary key (gateway_id, name, version)
 );
+-- One row a document: the newest version wanted, and what the gateway last said of which version.
 create table twin_reported (
     gateway_id   text not null references gateway,
     name         text not null,
-    version      bigint not null,               -- of the desired document it is about; 0: none
-    state        text not null,                 -- received | applying | applied | refused | failed | rolled_back
+    wanted       bigint not null default 0,     -- newest version in twin_desired
+    version      bigint not null default 0,     -- of the desired document the state is about; 0: none
+    state        text not null default '',      -- '' | received | applying | applied | refused | failed | rolled_back
     detail       text not null default '',
-    document     jsonb,
-    at           timestamptz not null,          -- gateway's clock
-    told_at      timestamptz not null default now(),
-    sent_version bigint not null default 0,
+    document     jsonb,                         -- what is in force on the gateway, as far as told
+    at           timestamptz,                   -- gateway's clock
+    told_at      timestamptz,
     primary key (gateway_id, name)
 );
+create index twin_due on twin_reported (gateway_id) where wanted > version;
 
 -- Orders. A state is only ever what is known: "sent" when the broker has it, "received" when the gateway says so.
 create table command (
@@ -39,6 +41,7 @@ create table command (
     dangerous    boolean not null default false,
     created_at   timestamptz not null default now(),
     expires_at   timestamptz not null,
+    tried_at     timestamptz,                   -- last handed to the broker: from then on it may have happened
     sent_at      timestamptz,
     received_at  timestamptz,
     ended_at     timestamptz

@@ -1,0 +1,230 @@
+"""Orders to devices, and the documents a gateway is wanted to have in force."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import Field
+
+from cloud.api.deps import Caller, ServicesDep, TextQ, may
+from cloud.api.models import Strict
+from cloud.api.problems import Problem
+from cloud.commands import service as commands
+from cloud.commands.service import CommandNotFound, CommandRefused, CommandRow
+from cloud.twin import service as twin
+from cloud.twin.diff import Change, diff
+from cloud.twin.service import TwinConflict, TwinInvalid, TwinNotFound, TwinState, Version
+from protocols.core.errors import CityBrainError
+
+router = APIRouter(tags=["twin"])
+
+NamePath = Annotated[str, Path(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+IdPath = Annotated[str, Path(max_length=128)]
+MAX_VERSION = (1 << 63) - 1
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+
+
+class CommandIn(Strict):
+    device: Annotated[
+        str, Field(min_length=1, max_length=128, description="A device, or a gateway for its own commands.")
+    ]
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    arguments: dict[str, float | int | str | bool] = Field(default_factory=dict, max_length=64)
+    life_s: Annotated[int, Field(ge=commands.SHORTEST_LIFE_S, le=commands.LONGEST_LIFE_S)] = commands.DEFAULT_LIFE_S
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
+class ReasonIn(Strict):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class DesireIn(Strict):
+    document: dict[str, Any]
+    comment: Annotated[str, Field(max_length=500)] = ""
+    based_on: Annotated[int, Field(ge=0, le=MAX_VERSION)] | None = Field(
+        default=None, description="The version this change was made from; 409 if another has come since."
+    )
+
+
+class RollBackIn(Strict):
+    to_version: VersionNumber
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _problem(error: CityBrainError) -> Problem:
+    match error:
+        case CommandRefused():
+            return Problem(409 if error.reason in ("state", "second_person") else 422, error.code, str(error),
+                           reason=error.reason)  # fmt: skip
+        case CommandNotFound() | TwinNotFound():
+            return Problem(404, error.code, str(error))
+        case TwinInvalid():
+            return Problem(422, error.code, str(error), path=error.path)
+        case TwinConflict():
+            return Problem(409, error.code, str(error))
+        case _:
+            raise error
+
+
+@router.post("/commands", status_code=202)
+async def request_command(
+    body: CommandIn, caller: Annotated[Caller, Depends(may("command.send"))], s: ServicesDep
+) -> CommandRow:
+    """Ask for an order. 202: accepted, not carried out; a dangerous one waits for a second person."""
+    try:
+        return await s.acts.run(
+            lambda conn: commands.request(
+                conn,
+                body.device,
+                body.name,
+                body.arguments,
+                caller.operator.name,
+                now_ms=_now_ms(),
+                life_s=body.life_s,
+                idempotency_key=body.idempotency_key,
+            )
+        )
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.get("/commands")
+async def list_commands(
+    _: Annotated[Caller, Depends(may("view"))],
+    s: ServicesDep,
+    device: TextQ = "",
+    gateway: TextQ = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> list[CommandRow]:
+    """Newest first."""
+    return await s.acts.run(lambda conn: commands.recent(conn, device_id=device, gateway_id=gateway, limit=limit))
+
+
+@router.get("/commands/{command_id}")
+async def command(command_id: IdPath, _: Annotated[Caller, Depends(may("view"))], s: ServicesDep) -> CommandRow:
+    try:
+        return await s.acts.run(lambda conn: commands.get(conn, command_id))
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.post("/commands/{command_id}/approve")
+async def approve(
+    command_id: IdPath, caller: Annotated[Caller, Depends(may("command.approve"))], s: ServicesDep
+) -> CommandRow:
+    """The second person's consent; the one who asked cannot give it."""
+    try:
+        return await s.acts.run(lambda conn: commands.approve(conn, command_id, caller.operator.name, now_ms=_now_ms()))
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.post("/commands/{command_id}/withdraw")
+async def withdraw(
+    command_id: IdPath, body: ReasonIn, caller: Annotated[Caller, Depends(may("command.send"))], s: ServicesDep
+) -> CommandRow:
+    """Take back what has not left the core. 409 once it may have been carried out."""
+    try:
+        return await s.acts.run(
+            lambda conn: commands.withdraw(conn, command_id, caller.operator.name, reason=body.reason)
+        )
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.get("/gateways/{gateway_id}/twin")
+async def twin_states(
+    gateway_id: IdPath, _: Annotated[Caller, Depends(may("twin.read"))], s: ServicesDep
+) -> list[TwinState]:
+    """Every document of the gateway's twin: what is wanted, what is in force."""
+    return await s.acts.run(lambda conn: twin.states(conn, gateway_id))
+
+
+@router.get("/gateways/{gateway_id}/twin/{name}/versions")
+async def versions(
+    gateway_id: IdPath,
+    name: NamePath,
+    _: Annotated[Caller, Depends(may("twin.read"))],
+    s: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> list[Version]:
+    """Newest first."""
+    return await s.acts.run(lambda conn: twin.history(conn, gateway_id, name, limit))
+
+
+@router.get("/gateways/{gateway_id}/twin/{name}/diff")
+async def versions_diff(
+    gateway_id: IdPath,
+    name: NamePath,
+    before: Annotated[int, Query(ge=1, le=MAX_VERSION)],
+    after: Annotated[int, Query(ge=1, le=MAX_VERSION)],
+    _: Annotated[Caller, Depends(may("twin.read"))],
+    s: ServicesDep,
+) -> list[Change]:
+    """What changed between two versions."""
+    try:
+        return await s.acts.run(
+            lambda conn: diff(
+                twin.version(conn, gateway_id, name, before).document,
+                twin.version(conn, gateway_id, name, after).document,
+            )
+        )
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.post("/gateways/{gateway_id}/twin/{name}", status_code=202)
+async def desire(
+    gateway_id: IdPath,
+    name: NamePath,
+    body: DesireIn,
+    caller: Annotated[Caller, Depends(may("twin.write"))],
+    s: ServicesDep,
+) -> Version:
+    """Want a document in force. Checked against its schema here, and by the gateway; sent when the gateway is there."""
+    try:
+        return await s.acts.run(
+            lambda conn: twin.version(
+                conn,
+                gateway_id,
+                name,
+                twin.desire(
+                    conn,
+                    gateway_id,
+                    name,
+                    body.document,
+                    caller.operator.name,
+                    body.comment,
+                    based_on=body.based_on,
+                ),
+            )
+        )
+    except CityBrainError as error:
+        raise _problem(error) from error
+
+
+@router.post("/gateways/{gateway_id}/twin/{name}/roll-back", status_code=202)
+async def roll_back(
+    gateway_id: IdPath,
+    name: NamePath,
+    body: RollBackIn,
+    caller: Annotated[Caller, Depends(may("twin.write"))],
+    s: ServicesDep,
+) -> Version:
+    """Want an earlier version's text again, as a new version."""
+    try:
+        return await s.acts.run(
+            lambda conn: twin.version(
+                conn,
+                gateway_id,
+                name,
+                twin.roll_back(conn, gateway_id, name, body.to_version, caller.operator.name),
+            )
+        )
+    except CityBrainError as error:
+        raise _problem(error) from error
