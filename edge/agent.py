@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.clock import Clock
+from edge.clock_guard import ClockGuard
 from edge.commands import Desk, Target
 from edge.config import EdgeConfig, read_secret
 from edge.connectors.base import Commandable, Connector, LinkFactory
@@ -33,6 +34,8 @@ from edge.remote_config import RemoteConfig
 from edge.status import StatusPage
 from edge.supervisor import Supervised
 from edge.telemetry import Telemetry
+from edge.timekeeper import STATE as CLOCK_STATE
+from edge.timekeeper import Timekeeper
 from edge.twin import Twin
 from edge.uplink.uplink import Uplink
 from protocols.core.errors import ConfigError
@@ -61,6 +64,7 @@ async def to_thread(function: Callable[[], None], /) -> None:
 class Parts:
     """A built agent. ``core`` makes it run without uplink and status page (virtual time)."""
 
+    clock: ClockGuard
     outbox: Outbox
     engine: Engine
     pipeline: Pipeline
@@ -109,6 +113,7 @@ def assemble(
     state_dir.mkdir(parents=True, exist_ok=True)
     devices = Devices(config)
     outbox = open_outbox(state_dir / "outbox.db", now_ms=clock.now_ms(), max_bytes=config.outbox.max_mb << 20)
+    guard = clock = ClockGuard(clock, outbox.get_state(CLOCK_STATE))
     engine = Engine(bind_all(config.scenario), "edge")
     for device in devices.ids():
         place = devices.location(device)
@@ -125,6 +130,7 @@ def assemble(
         committed=committed,
         offload=offload,
         still_of=lambda device: stills[device]() if device in stills else None,
+        timekeeper=Timekeeper(guard, config.gateway.id),
     )
     snapshot = outbox.get_state("engine")
     if snapshot is not None:
@@ -154,7 +160,7 @@ def assemble(
             stills[camera_config.id] = camera.still
             supervised.append(Supervised(camera_config.id, camera.run))
     telemetry = Telemetry(state_dir, clock, outbox, pipeline, supervised)
-    return Parts(outbox, engine, pipeline, supervised, telemetry, desk, orders, twin)
+    return Parts(guard, outbox, engine, pipeline, supervised, telemetry, desk, orders, twin)
 
 
 def _northbound(
@@ -246,6 +252,7 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
 
     password = read_secret(Path(config.mqtt.password_file), base) if config.mqtt.password_file else ""
     parts = assemble(config, base, clock, lane=lane, committed=committed)
+    clock = parts.clock
     uplink = Uplink(
         config.mqtt,
         parts.outbox,

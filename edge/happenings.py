@@ -58,6 +58,11 @@ class Happenings:
                 del self._seen[kind]
         return out
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        """Minutes that run go on as if the clock had always been as it is now."""
+        for seen in self._seen.values():
+            seen.first_ms += delta_ms
+
     def place(self, event: Event) -> Event:
         """Give an event the place of its device, unless it has one."""
         if event.location is not None:

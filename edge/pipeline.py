@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +23,19 @@ from edge.happenings import Happenings
 from edge.northbound.tap import Tap, Told
 from edge.outbox import Outbox, Pending
 from edge.report import Point, Reporter
+from edge.timekeeper import STATE as CLOCK_STATE
+from edge.timekeeper import Timekeeper
+from edge.waiting import Columns, Kind, Waiting
 from protocols.core.errors import StoreError
 from protocols.core.model import Event, Fact, Float64s, Int32s, Quality, SeriesBatch, Sweep
-from protocols.uplink.batch import CommandOutcome, DeviceState, Reported, scale
-from protocols.uplink.columns import Readings
+from protocols.uplink.batch import (
+    CLOCK_SET,
+    CLOCK_UNKNOWN,
+    CommandOutcome,
+    DeviceState,
+    Reported,
+    scale,
+)
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
 
@@ -48,42 +57,6 @@ async def inline(function: Callable[[], None], /) -> None:
     function()
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """What the next commit will hold, column by column."""
-
-    alias: list[int] = field(default_factory=list)
-    ts_ms: list[int] = field(default_factory=list)
-    lag_ms: list[int] = field(default_factory=list)
-    integer: list[int] = field(default_factory=list)
-    quality: list[int] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    devices: list[DeviceState] = field(default_factory=list)
-    outcomes: list[CommandOutcome] = field(default_factory=list)
-    reported: list[Reported] = field(default_factory=list)
-    stills: list[tuple[Event, Still]] = field(default_factory=list)
-    exchanges: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
-    plain: list[Callable[[], None]] = field(default_factory=list)
-
-    def urgent(self) -> bool:
-        return bool(self.events or self.devices or self.outcomes or self.reported)
-
-    def anything(self) -> bool:
-        return bool(self.alias or self.urgent() or self.exchanges or self.plain)
-
-    def readings(self) -> Readings:
-        return Readings(
-            np.array(self.alias, dtype=np.int32),
-            np.array(self.ts_ms, dtype=np.int64),
-            np.array(self.lag_ms, dtype=np.int32),
-            np.array(self.integer, dtype=np.int64),
-            np.array(self.quality, dtype=np.uint8),
-        )
-
-    def callbacks(self) -> list[Callable[[], None]]:
-        return [*self.plain, *(call for calls in self.exchanges.values() for call in calls)]
-
-
 class Pipeline:
     """The agent's Sink. All calls come on the loop."""
 
@@ -99,6 +72,7 @@ class Pipeline:
         committed: Callable[[], None],
         offload: Offload,
         still_of: Callable[[str], Still | None] = lambda _device: None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self._outbox = outbox
         self._engine = engine
@@ -109,8 +83,9 @@ class Pipeline:
         self._committed = committed
         self._offload = offload
         self._still_of = still_of
+        self._time = timekeeper
         self._happenings = Happenings(clock, devices)
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
         self._inflight_exchanges: set[str] = set()
         self._dirty = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -144,6 +119,9 @@ class Pipeline:
             self.counters["repeats"] += 1
             return
         now_ms = self._clock.now_ms()
+        self._follow_clock()
+        kind = self._kind(sweep.seen_ms)
+        past = replace(kind, historical=True) if sweep.historical else kind
         self.counters["sweeps"] += 1
         self.counters["readings_seen"] += len(sweep.points)
         self._note_online(sweep.device, online=True, detail="", now_ms=now_ms)
@@ -166,7 +144,8 @@ class Pipeline:
             zip(aliases.tolist(), integers.tolist(), quality.tolist(), strict=True)
         ):
             for reading in self._reporters[alias].offer(Point(sweep.source_ms, lag_ms, integer, grade)):
-                self._keep(alias, reading)
+                # What was held back before is not of the device's memory.
+                self._keep(alias, reading, past if reading.ts_ms == sweep.source_ms else kind)
                 if self.tap is not None:
                     value = math.nan if reading.quality == Quality.MISSING else reading.integer / factors[n]
                     told.append(Told(sweep.points[n], reading.ts_ms, float(value), reading.quality, sweep.historical))
@@ -182,6 +161,9 @@ class Pipeline:
         self._dirty.set()
 
     def report(self, event_type: str, device: str, code: str, detail: str = "", *, point: str = "") -> None:
+        if event_type == "dev.clock_skew" and self._time is not None and not self._time.guard.known:
+            self.counters["skews_not_judged"] = self.counters.get("skews_not_judged", 0) + 1
+            return  # a device cannot be off by a clock that does not know the time itself
         event = self._happenings.report(event_type, device, code, detail, point)
         if event is not None:
             self._take([event])
@@ -217,11 +199,42 @@ class Pipeline:
         self._dirty.set()
 
     def tick(self) -> None:
+        if self._time is not None:
+            self._time.guard.look()
+        self._follow_clock()
         now_ms = self._clock.now_ms()
         self._take(self._engine.tick(now_ms))
         self._take(self._happenings.tick(now_ms))
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _follow_clock(self) -> None:
+        """Before anything is taken: has the clock been set? Then all that counts from earlier times moves with it."""
+        if self._time is None:
+            return
+        steps, corrections, events = self._time.follow()
+        if corrections:
+            self._waiting.corrections += corrections
+            self._urgent.set()
+            self._dirty.set()
+        if not steps:
+            return
+        delta_ms = sum(step.delta_ms for step in steps)
+        if delta_ms:
+            kind = self._kind(steps[0].at_ms - steps[0].delta_ms)
+            for alias, reporter in self._reporters.items():
+                for point in reporter.restart():
+                    self._keep(alias, point, kind)
+            self._engine.clock_stepped(delta_ms)
+            self._happenings.clock_stepped(delta_ms)
+            log.warning("the clock was set: %+.3f s", delta_ms / 1000)
+        self._take(events)
+
+    def _kind(self, seen_ms: int) -> Kind:
+        if self._time is None:
+            return Kind()
+        run = self._time.run_of(seen_ms)
+        return Kind(CLOCK_SET if run.known else CLOCK_UNKNOWN, run.number)
 
     def _is_repeat(self, exchange: str, on_durable: Callable[[], None] | None) -> bool:
         if exchange in self._waiting.exchanges or exchange in self._inflight_exchanges:
@@ -262,17 +275,23 @@ class Pipeline:
             self._engine.add_series(alias, info)
             self._reporters[alias] = Reporter(self._devices.policy(info))
 
-    def _keep(self, alias: int, point: Point) -> None:
+    def _keep(self, alias: int, point: Point, kind: Kind) -> None:
         waiting = self._waiting
-        if len(waiting.alias) >= _MOST_WAITING:
+        if waiting.size >= _MOST_WAITING:
             self.counters["dropped_memory"] += 1
-            for column in (waiting.alias, waiting.ts_ms, waiting.lag_ms, waiting.integer, waiting.quality):
+            oldest = next(columns for columns in waiting.columns.values() if columns.alias)
+            for column in oldest.each():
                 del column[0]
-        waiting.alias.append(alias)
-        waiting.ts_ms.append(point.ts_ms)
-        waiting.lag_ms.append(min(max(point.lag_ms, -_MOST_LAG_MS), _MOST_LAG_MS))
-        waiting.integer.append(point.integer)
-        waiting.quality.append(point.quality)
+            waiting.size -= 1
+        columns = waiting.columns.get(kind)
+        if columns is None:
+            columns = waiting.columns[kind] = Columns()
+        columns.alias.append(alias)
+        columns.ts_ms.append(point.ts_ms)
+        columns.lag_ms.append(min(max(point.lag_ms, -_MOST_LAG_MS), _MOST_LAG_MS))
+        columns.integer.append(point.integer)
+        columns.quality.append(point.quality)
+        waiting.size += 1
         self.counters["readings_kept"] += 1
 
     def _note_online(self, device: str, *, online: bool, detail: str, now_ms: int) -> None:
@@ -324,26 +343,36 @@ class Pipeline:
         self._urgent.clear()
         if not self._waiting.anything():
             return True
-        batch, self._waiting = self._waiting, _Waiting()
+        batch, self._waiting = self._waiting, Waiting()
         self._inflight_exchanges = set(batch.exchanges)
         pending: list[Pending] = []
+        now = self._kind(self._clock.now_ms())
         if batch.urgent():
             pending.append(
                 Pending(
                     "event",
+                    clock=now.clock,
+                    clock_run=now.run,
+                    corrections=batch.corrections,
                     events=batch.events,
                     devices=batch.devices,
                     outcomes=batch.outcomes,
                     reported=batch.reported,
                 )
             )
-        if batch.alias:
-            pending.append(Pending(self._lane(), readings=batch.readings()))
+        lane = self._lane()
+        pending += [
+            Pending(lane, columns.readings(), clock=kind.clock, historical=kind.historical, clock_run=kind.run)
+            for kind, columns in batch.columns.items()
+            if columns.alias
+        ]
         pending += [Pending("evidence", evidence=[c]) for event, still in batch.stills for c in chunks(event, still)]
         snapshot = self._engine.snapshot() if batch.events else None
 
         def commit() -> None:
             state = {"engine": snapshot} if snapshot is not None else {}
+            if self._time is not None and (batch.corrections or self._time.guard.due()):
+                state[CLOCK_STATE] = self._time.guard.saved()
             self._outbox.commit(pending, now_ms=self._clock.now_ms(), exchanges=list(batch.exchanges), state=state)
 
         try:
@@ -364,23 +393,9 @@ class Pipeline:
         self._committed()
         return True
 
-    def _put_back(self, batch: _Waiting) -> None:
-        newer = self._waiting
-        for old, new in (
-            (batch.alias, newer.alias),
-            (batch.ts_ms, newer.ts_ms),
-            (batch.lag_ms, newer.lag_ms),
-            (batch.integer, newer.integer),
-            (batch.quality, newer.quality),
-        ):
-            old.extend(new)
-        batch.events += newer.events
-        batch.devices += newer.devices
-        batch.outcomes += newer.outcomes
-        batch.reported += newer.reported
-        batch.stills += newer.stills
-        batch.plain += newer.plain
-        for exchange, calls in newer.exchanges.items():
-            batch.exchanges.setdefault(exchange, []).extend(calls)
+    def _put_back(self, batch: Waiting) -> None:
+        if self._time is not None:
+            self._time.guard.changed = True
+        batch.extend(self._waiting)
         self._waiting = batch
         self._dirty.set()

@@ -60,6 +60,13 @@ class Reporter:
             return self._send(point) if due or moved > policy.deadband or (not policy.deadband and moved) else []
         return self._door(point, sent)
 
+    def restart(self) -> list[Point]:
+        """The clock was set: no line leads from before to after it. Returns what was held back, to be sent now."""
+        out = [self._held] if self._held is not None else []
+        self._sent = self._held = None
+        self._upper, self._lower = float("inf"), float("-inf")
+        return out
+
     def _send(self, point: Point) -> list[Point]:
         out = [self._held, point] if self._held is not None else [point]
         self._open_door(point)

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from edge.clock import Clock
+from edge.clock_guard import ClockGuard
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.supervisor import Supervised
@@ -42,6 +43,8 @@ class Telemetry:
             "outbox_mb": depth.payload_bytes / _MB,
             "thinned_readings": depth.thinned,
         }
+        if isinstance(self._clock, ClockGuard):
+            values |= self._clock.figures()
         values |= {f"outbox_{lane}_batches": rows for lane, rows in depth.rows.items()}
         for lane, totals in self._outbox.totals().items():
             values[f"accepted_{lane}_readings"] = totals["readings"]

@@ -148,6 +148,14 @@ class DifferenceOperator(Operator):
     def has(self, name: str) -> bool:
         return name in self._numbers
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        super().clock_stepped(delta_ms)
+        slots = round(delta_ms / self._slot_ms)
+        self._ring.shift(slots)
+        # Windows end at multiples of their length, before and after.
+        whole = self._slots
+        self._judged = [end if end < 0 else (end + slots) // whole * whole for end in self._judged]
+
     def save(self) -> dict[str, Any]:
         return {
             device: [self._ring.save(n), self._judged[n], ladder.save() if (ladder := self._ladders[n]) else None]

@@ -86,6 +86,11 @@ class NoDataOperator(Operator):
             self._open[n] = True
         return events
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        super().clock_stepped(delta_ms)
+        if self._born_ms >= 0:
+            self._born_ms += delta_ms
+
     # -- state
 
     def has(self, name: str) -> bool:

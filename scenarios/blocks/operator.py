@@ -23,6 +23,7 @@ from scenarios.blocks.rows import Rows, grown
 #: Longest pause between two samples that still counts as one run, at least. Normally three reporting intervals; but an
 #: agent that polls more slowly than the pack expects must not thereby switch a rule off.
 LEAST_GAP_MS = 180_000
+_FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000, 2100
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,30 @@ class Operator(ABC):
         except (ValueError, TypeError, IndexError, KeyError) as error:
             self.note(name, f"state does not fit: {error}")
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        """The receiver's clock was set: what happened a minute ago must still have happened a minute ago."""
+        self.waiting = {name: shifted(state, delta_ms) for name, state in self.waiting.items()}
+        for name, state in self.save().items():
+            self.load(name, shifted(state, delta_ms))
+
     def note(self, name: str, what: str) -> None:
         """Remember something a restore could not do; the engine hands it on."""
         self.notes.append(f"{self.context.scenario}:{self.rule.id}: {name}: {what}")
 
     def saved(self) -> dict[str, Any]:
         return {**self.waiting, **self.save()}
+
+
+def shifted(state: Any, delta_ms: int) -> Any:
+    """Saved state with every absolute time in it moved. Times are told from counts by their size: milliseconds of
+    the years 2000 to 2100 are above 9e11, and nothing else that is kept as an integer is."""
+    if isinstance(state, dict):
+        return {key: shifted(value, delta_ms) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [shifted(value, delta_ms) for value in state]
+    if isinstance(state, int | np.integer) and not isinstance(state, bool) and _FIRST_MS <= state < _LAST_MS:
+        return int(state) + delta_ms
+    return state
 
 
 class PointOperator(Operator):

@@ -295,6 +295,11 @@ class RateOperator(Operator):
     def has(self, name: str) -> bool:
         return name in self._numbers
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        super().clock_stepped(delta_ms)
+        for point in self._points:
+            point.ring.shift(round(delta_ms / self._slot_ms))
+
     def save(self) -> dict[str, Any]:
         return {
             device: [

@@ -92,6 +92,15 @@ class SlotRing:
             if slots[cell] == slot:
                 yield slot, values[cell], counts[cell]
 
+    def shift(self, slots: int) -> None:
+        """The clock was set: what was seen stays as long ago as it was, to the slot."""
+        self.head[self.head >= 0] += slots
+        self._slot[self._slot >= 0] += slots
+        # A slot lies in cell (number % size), so that all cells move on by as many.
+        self._slot = np.roll(self._slot, slots, axis=1)
+        self._value = np.roll(self._value, slots, axis=1)
+        self._count = np.roll(self._count, slots, axis=1)
+
     def save(self, i: int) -> list[Any]:
         return [int(self.head[i]), self._slot[i].tolist(), self._value[i].tolist(), self._count[i].tolist()]
 

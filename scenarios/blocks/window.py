@@ -205,6 +205,12 @@ class WindowOperator(PointOperator):
         self._filled = len(filled)
         return self._ladders[n].feed(end_ms, aggregate(self.rule.stat, filled), now_ms, night)
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        super().clock_stepped(delta_ms)
+        slots = round(delta_ms / self._slot_ms)
+        self._ring.shift(slots)
+        self._hot_slot[self._hot_slot >= 0] += slots
+
     def counters(self) -> dict[str, int]:
         return {"rows_looked_at": self._looked, "windows_no_verdict": self._no_verdict}
 

@@ -211,6 +211,15 @@ class Engine:
         self._counts["events"] += len(events)
         return events
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        """The receiver's clock was set by that much. Without it, a step back would make all that comes late for as long
+        as the step was wide, and a step forward would make every device look silent."""
+        marks = self._intake.watermark
+        marks[marks > 0] += delta_ms
+        self._waiting_marks = {name: mark + delta_ms for name, mark in self._waiting_marks.items()}
+        for operator in self.operators:
+            operator.clock_stepped(delta_ms)
+
     @property
     def counters(self) -> dict[str, int]:
         """For metrics: everything only ever grows."""
