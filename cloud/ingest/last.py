@@ -5,6 +5,7 @@ Collected over many commits and written at most twice a second, always inside a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from cloud.ingest.copy import Rows
 from protocols.core.model import Float64s, Int32s, Int64s, SeriesInfo, UInt8s
 
 _EVERY_MS = 500
+_REPAIR_S = 0.2  # in one go
 
 
 class LastValues:
@@ -29,6 +31,7 @@ class LastValues:
         self._before: list[tuple[Int32s, Int64s, Float64s, UInt8s]] = []
         self._dirty_before: set[int] = set()
         self._infos: Mapping[int, SeriesInfo] = {}
+        self._repair: list[str] = []  # gateways
 
     def forget(self) -> None:
         """The transaction failed: back to what was committed. Its readings may come again, or be set aside."""
@@ -84,3 +87,32 @@ class LastValues:
 
     def committed(self) -> None:
         self._before, self._written = [], set()
+
+    # -- what a worker that died had not written yet ----------------------------------------------------------------
+
+    def repair_later(self, conn: Connection[Any], shard: int) -> None:
+        """The shard was another worker's: which of its gateways may have values newer than their last ones?
+
+        Those whose lanes moved within the last seconds that anything in the shard moved."""
+        rows = conn.execute(
+            "select distinct c.gateway_id from lane_cursor c join gateway g using (gateway_id) where g.shard = %s"
+            " and c.updated_at >= (select max(c.updated_at) from lane_cursor c join gateway g using (gateway_id)"
+            " where g.shard = %s) - interval '10 seconds'",
+            (shard, shard),
+        )
+        self._repair.extend(row[0] for row in rows)
+
+    def repair_some(self, conn: Connection[Any]) -> None:
+        """A few gateways more, for a fraction of a second: taking a shard over must not wait for this."""
+        until = time.monotonic() + _REPAIR_S
+        while self._repair and time.monotonic() < until:
+            conn.execute(
+                "insert into last_value (series_id, ts, value, quality)"
+                " select s.series_id, r.ts, r.value, r.quality from series s join device d using (device_id)"
+                " left join last_value v using (series_id) cross join lateral (select ts, value, quality from reading r"
+                " where r.series_id = s.series_id and r.ts > coalesce(v.ts, '-infinity') order by ts desc limit 1) r"
+                " where d.gateway_id = %s on conflict (series_id) do update set ts = excluded.ts,"
+                " value = excluded.value, quality = excluded.quality where excluded.ts >= last_value.ts",
+                (self._repair[-1],),
+            )
+            self._repair.pop()

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from cloud.ledger.accounts import epoch
 from protocols.core.ids import derived_id
 from protocols.core.model import Event
 from protocols.uplink import uplink_pb2 as pb
@@ -28,8 +29,12 @@ class Presence:
         self._since_ms = since_ms
         self._down: dict[str, int] = {}  # gateway -> onset of its open alarm, 0: none open
 
-    def state(self, conn: Connection[Any], gateway: str, payload: bytes, now_ms: int) -> list[Event]:
-        """Message on ``.../up/state``. Raises DecodeError."""
+    def forget(self) -> None:
+        """The transaction failed, or a shard changed hands: the tables know."""
+        self._down.clear()
+
+    def state(self, conn: Connection[Any], gateway: str, payload: bytes, now_ms: int) -> tuple[bool, list[Event]]:
+        """Message on ``.../up/state``: (it is there, events). Raises DecodeError."""
         state = pb.State()
         state.ParseFromString(payload)
         conn.execute(
@@ -37,9 +42,11 @@ class Presence:
             " epoch = coalesce(nullif(%s, 0), epoch) where gateway_id = %s",
             (state.online, state.agent_version, state.epoch, gateway),
         )
+        if state.epoch:
+            epoch(conn, gateway, state.epoch, state.previous_epoch, state.epoch_reason)
         if state.online:
-            return self._back(conn, gateway, now_ms)
-        return [] if state.farewell else self._gone(conn, gateway, "will", now_ms)
+            return True, self._back(conn, gateway, now_ms)
+        return False, [] if state.farewell else self._gone(conn, gateway, "will", now_ms)
 
     def health(self, conn: Connection[Any], gateway: str, payload: bytes, now_ms: int) -> tuple[int, list[Event]]:
         """Message on ``.../up/health``: (everything before this ms has been told, events). Raises DecodeError."""

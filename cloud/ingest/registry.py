@@ -14,6 +14,7 @@ import h3
 import numpy as np
 from psycopg import Connection
 
+from cloud.ingest.group import LaneTotals
 from protocols.core.errors import ContractError
 from protocols.core.model import Int32s, Int64s, SeriesInfo
 from protocols.uplink.batch import Declaration
@@ -21,6 +22,7 @@ from protocols.uplink.columns import SeriesCode
 from protocols.uplink.digest import series_hash
 from protocols.uplink.varint import UInt64s
 
+_64 = (1 << 64) - 1
 _DENSE = 1 << 16  # aliases up to here are looked up in an array; a gateway that counts otherwise costs time, not memory
 
 
@@ -63,6 +65,11 @@ class AliasTable:
             return self._dense[alias]
         return np.array([self._place[one] for one in alias.tolist()], dtype=np.int32)
 
+    def known_series(self, alias: int) -> int:
+        """0: never declared, or another gateway's."""
+        place = self._place.get(alias)
+        return 0 if place is None else int(self.series_id[place])
+
     def series_of(self, alias: int) -> int:
         return int(self.series_id[self._place[alias]])
 
@@ -80,7 +87,7 @@ class Registry:
     def __init__(self) -> None:
         self._gateways: dict[str, Gateway | None] = {}
         self._tables: dict[tuple[str, int], AliasTable] = {}
-        self._cursors: dict[tuple[str, int, str], int] = {}
+        self._totals: dict[tuple[str, int, str], LaneTotals] = {}
         self._devices: dict[str, str] = {}  # device -> its gateway
         self.grown = False  # devices seen for the first time since somebody looked
         self.series_infos: dict[int, SeriesInfo] = {}
@@ -89,7 +96,7 @@ class Registry:
         """A transaction failed: nothing cached may be believed."""
         self._gateways.clear()
         self._tables.clear()
-        self._cursors.clear()
+        self._totals.clear()
         self._devices.clear()
 
     def gateway(self, conn: Connection[Any], gateway_id: str) -> Gateway | None:
@@ -102,18 +109,31 @@ class Registry:
                 found = self._gateways[gateway_id] = Gateway(gateway_id, row[0], place)
         return found
 
-    def cursor(self, conn: Connection[Any], gateway_id: str, epoch: int, lane: str) -> int:
+    def epoch(self, conn: Connection[Any], gateway_id: str) -> int:
+        """Which life of its outbox a gateway has last said to be in; 0: it has not said."""
+        row = conn.execute("select coalesce(epoch, 0) from gateway where gateway_id = %s", (gateway_id,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def totals(self, conn: Connection[Any], gateway_id: str, epoch: int, lane: str) -> LaneTotals:
+        """What has been committed of a lane; all zero if nothing has."""
         key = (gateway_id, epoch, lane)
-        found = self._cursors.get(key)
+        found = self._totals.get(key)
         if found is None:
             row = conn.execute(
-                "select seq from lane_cursor where gateway_id = %s and epoch = %s and lane = %s", key
+                "select seq, readings, events, digest, thinned, thinned_digest, unproven from lane_cursor"
+                " where gateway_id = %s and epoch = %s and lane = %s",
+                key,
             ).fetchone()
-            found = self._cursors[key] = row[0] if row else 0
+            if row is None:
+                found = LaneTotals()
+            else:
+                seq, readings, events, total, thinned, thinned_digest, unproven = row
+                found = LaneTotals(seq, readings, events, total & _64, thinned, thinned_digest & _64, unproven)
+            self._totals[key] = found
         return found
 
-    def advance(self, gateway_id: str, epoch: int, lane: str, seq: int) -> None:
-        self._cursors[gateway_id, epoch, lane] = seq
+    def advance(self, key: tuple[str, int, str], totals: LaneTotals) -> None:
+        self._totals[key] = totals
 
     def aliases(self, conn: Connection[Any], gateway_id: str, epoch: int) -> AliasTable:
         key = (gateway_id, epoch)

@@ -19,8 +19,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from cloud.ingest.committer import Inbound
 from cloud.ingest.config import BrokerConfig
+from cloud.ingest.group import Inbound
 from protocols.core.errors import ConfigError
 from protocols.uplink import topics
 from protocols.uplink import uplink_pb2 as pb
@@ -78,6 +78,18 @@ class ShardSession:
         """Tell the shard's gateways that somebody listens: what was published before has found no subscriber."""
         for gateway in self._gateways():
             self._client.publish(topics.down(self.shard, gateway, "hello"), b"", qos=1)
+
+    def send_down(self, gateway: str, channel: str, payload: bytes) -> Callable[[], bool]:
+        """Publish an order or a document; the result says whether the broker has confirmed it."""
+        info = self._client.publish(topics.down(self.shard, gateway, channel), payload, qos=1)
+
+        def confirmed() -> bool:
+            try:
+                return info.is_published()
+            except (RuntimeError, ValueError):  # paho: not connected, or its queue was full
+                return False
+
+        return confirmed
 
     def close(self) -> None:
         self._closing.set()

@@ -15,6 +15,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ import psycopg
 from psycopg import Connection
 
 from cloud.cases.policy import CasePolicy
-from cloud.ingest.committer import Committer, Inbound, Reply
+from cloud.ingest.committer import Committer
 from cloud.ingest.config import WorkerConfig
+from cloud.ingest.downlink import Downlink
+from cloud.ingest.group import Inbound, Reply
 from cloud.ingest.rules import Rules
 from cloud.ingest.shard_session import ShardSession
 from scenarios.packs import bind_all
@@ -56,6 +59,7 @@ class Worker:
         self._sessions: dict[int, ShardSession] = {}
         self._owned: set[int] = set()
         self._stop = threading.Event()
+        self._downlink = Downlink()
         self._held: list[Inbound] = []  # taken from the inbox, not yet committed
         self.counts: dict[str, int] = {}
 
@@ -95,11 +99,16 @@ class Worker:
             now = time.monotonic()
             if now >= next_tick:
                 committer.tick(conn, sorted(self._owned))
+                self._downlink.round(conn, sorted(self._owned), self._now_ms(), self._publish_down)
                 self.counts = dict(committer.counts)
                 next_tick = now + _TICK_EVERY_S
             if now >= next_claim:
                 self._claim(conn, rules)
                 next_claim = now + _CLAIM_EVERY_S
+
+    def _publish_down(self, shard: int, gateway: str, channel: str, payload: bytes) -> Callable[[], bool] | None:
+        session = self._sessions.get(shard)
+        return session.send_down(gateway, channel, payload) if session is not None and session.connected else None
 
     def _commit(self, conn: Connection[Any], committer: Committer, rules: Rules, group: list[Inbound]) -> None:
         try:
@@ -120,15 +129,20 @@ class Worker:
         """One message of the group is one the database will never take: find it, set it aside, keep the rest."""
         log.error("the database refused a group of %d, trying one by one: %s", len(group), error)
         replies: list[Reply] = []
-        for message in group:
+        waiting = deque(group)
+        while waiting:
+            message = waiting.popleft()
             committer.forget()
             rules.reload(conn)
             try:
-                replies += committer.commit(conn, [message])
+                replies += committer.commit(conn, [message], follow=False)
             except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as refusal:
                 committer.forget()
                 rules.reload(conn)
                 replies += committer.set_aside(conn, message, refusal)
+            behind = committer.behind(conn, message)
+            if behind is not None:
+                waiting.appendleft(behind)
         return replies
 
     def _gather(self) -> list[Inbound]:

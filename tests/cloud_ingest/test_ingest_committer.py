@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from cloud.ingest.committer import Committer, Inbound
+from cloud.ingest.committer import Committer
+from cloud.ingest.group import Inbound
 from cloud.ingest.rules import Rules
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import DeviceState
