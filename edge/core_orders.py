@@ -38,6 +38,8 @@ class CoreOrders:
         self._clock = clock
         self._say = say
         self._queue: asyncio.Queue[Command] = asyncio.Queue()
+        for command in desk.waiting():  # what an earlier life accepted and did not begin
+            self._queue.put_nowait(command)
         self._room = asyncio.Semaphore(_MOST_UNDER_WAY)
         self.counters = {"orders": 0, "orders_repeated": 0, "orders_malformed": 0, "orders_not_kept": 0}
 
@@ -68,11 +70,9 @@ class CoreOrders:
             self._tell(command.id, known.state, known)
 
     async def run(self) -> None:
-        """Until cancelled. What an earlier life accepted or did not tell comes first."""
+        """Until cancelled. What an earlier life did not tell comes first."""
         for command_id, outcome in self._desk.untold().items():
             self._tell(command_id, outcome.state, outcome)
-        for command in self._desk.waiting():
-            self._queue.put_nowait(command)
         async with asyncio.TaskGroup() as group:
             while True:
                 command = await self._queue.get()
