@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from citybrain_cli import capture, cloud_commands, decode, edge_commands, fuzz, probe
+from citybrain_cli import audit, capture, cloud_commands, decode, edge_commands, fuzz, probe
+from citybrain_cli.chaos import command as chaos
 from protocols.core.errors import CityBrainError, ConfigError
 
 _EPILOG = """\
@@ -73,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     capture.add(commands)
     probe.add(commands)
     fuzz.add(commands)
+    chaos.add(commands)
 
     cloud_commands.add(commands)
+    audit.add(commands)
 
     commands.add_parser("sim", help="simulated devices on real ports and serial lines (see `citybrain sim --help`)")
 

@@ -7,6 +7,7 @@ through the database alone, so this one can be restarted or doubled at any time.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,14 +20,25 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cloud import config
-from cloud.api import problems, routes_auth, routes_fleet, routes_twin, routes_work, stream
+from cloud.api import (
+    problems,
+    routes_audit,
+    routes_auth,
+    routes_fleet,
+    routes_identity,
+    routes_twin,
+    routes_work,
+    stream,
+)
 from cloud.api.acts import Acts
 from cloud.api.deps import Services, ServicesDep
 from cloud.api.models import Health
+from cloud.audit.sequencer import Sealing
 from cloud.auth.guard import Guard
 from cloud.auth.service import Accounts, ensure_first_operator
 from cloud.auth.sessions import Sessions, load_key
 from cloud.config import Settings
+from cloud.identity.desk import IdentityDesk
 from cloud.query.live import Hub
 from cloud.query.pool import Pool
 from protocols.core.errors import StoreError
@@ -45,11 +57,15 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.hub.start()
+        sealing = Sealing(settings.dsn, Path(settings.state_dir))
+        sealing.start()
         try:
             yield
         finally:
             await services.hub.stop()
             services.acts.close()
+            await asyncio.to_thread(sealing.stop)
+            app.state.identity.close()
             await pool.close()
 
     app = FastAPI(
@@ -62,8 +78,16 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.identity = IdentityDesk(settings.dsn, settings.identity, Path(settings.state_dir), city=settings.city_en)
     problems.install(app)
-    for router in (routes_auth.router, routes_fleet.router, routes_work.router, routes_twin.router, stream.router):
+    for router in (
+        routes_auth.router,
+        routes_fleet.router,
+        routes_work.router,
+        routes_twin.router,
+        routes_audit.router,
+        stream.router,
+    ):
         app.include_router(router, prefix=API)
 
     @app.get(f"{API}/health", tags=["health"])
@@ -96,6 +120,8 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=3,
     )
 

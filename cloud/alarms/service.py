@@ -15,6 +15,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from cloud import audit
 from cloud.alarms import rows
 from cloud.alarms.errors import AlarmNotFound
 from cloud.alarms.fold import concerns_alarms, fold
@@ -73,6 +74,7 @@ def acknowledge(conn: Connection[Any], alarm_id: str, who: str, now_ms: int | No
     if alarm.acked_ms is not None:
         return alarm
     alarm = rows.mark_acknowledged(conn, alarm_id, who, now_ms)
+    audit.record(conn, audit.Entry(who, "alarm.acknowledge", f"alarm/{alarm_id}", {"level": alarm.level}))
     notify(conn, "alarm", alarm_id)
     return alarm
 

@@ -10,6 +10,7 @@ import msgspec
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from cloud import audit
 from cloud.alarms.times import at, ms_of
 from cloud.cases.calendar import local_day
 from cloud.cases.guards import Alarms
@@ -161,6 +162,8 @@ def record(
            values (%s, %s, %s, %s, %s, %s, %s)""",
         (case_id, at(at_ms), who, action, from_state, to_state, reason),
     )
+    detail = {"from": from_state, "to": to_state, "reason": reason}
+    audit.record(conn, audit.Entry(who, f"case.{action}", f"case/{case_id}", detail))
 
 
 def add_marks(conn: Connection[Any], cases: Sequence[tuple[int, int, list[str]]]) -> set[int]:
