@@ -134,8 +134,8 @@ def where(who: str, action: str, what: str) -> tuple[str, dict[str, Any]]:
         parts.append("e.who = %(who)s")
         params["who"] = who
     if action.endswith(".*"):
-        parts.append("starts_with(e.action, %(action)s)")
-        params["action"] = action[:-1]
+        parts.append("(e.action = %(action)s or starts_with(e.action, %(action)s || '.'))")
+        params["action"] = action[:-2]
     elif action:
         parts.append("e.action = %(action)s")
         params["action"] = action

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from cloud.api.deps import Services
 from cloud.auth.sessions import COOKIE
 from cloud.console import forms, prefs
-from cloud.console.pages import alarms, cases, device, devices, gateways, map_page, operators
+from cloud.console.pages import alarms, audit, cases, device, devices, gateways, map_page, operators
 from cloud.console.shell import Shell
 from cloud.console.tab import Tab
 
@@ -31,6 +31,7 @@ VIEWS = {
     "/device": device.build,
     "/gateways": gateways.build,
     "/operators": operators.build,
+    "/audit": audit.build,
 }
 
 

@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 from nicegui import ui
 
+from cloud.auth import policy
 from cloud.console import marks, prefs
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import Ask, NavRail, TopBar
@@ -147,6 +148,7 @@ class Shell:
                 self._item("cases", "/cases", cases, calm=not (summary and summary.overdue_cases)),
                 self._item("devices", "/devices"),
                 self._item("gateways", "/gateways"),
+                *([self._item("audit", "/audit")] if policy.allowed(self._tab.operator, "audit.read") else []),
             ]
         )  # fmt: skip
 
