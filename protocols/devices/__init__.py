@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -170,6 +171,16 @@ def _root() -> Traversable:
     return resources.files(__name__)
 
 
+_more: list[Path] = []
+
+
+def also_from(folder: Path) -> None:
+    """Types in that folder, laid out as here, come before the built-in ones: an update brought them."""
+    if folder.is_dir() and folder not in _more:
+        _more.insert(0, folder)
+        load.cache_clear()
+
+
 def parse(text: str, *, type_id: str, where: str) -> DeviceType:
     """One type from its TOML text. ``where`` names the file in errors."""
     file = tomlfile.decode(text, _File, where)
@@ -254,19 +265,23 @@ def load(type_id: str) -> DeviceType:
     parts = type_id.split("/")
     if len(parts) != 2 or not all(p.isidentifier() for p in parts):
         raise ConfigError(f"device type {type_id!r}: expected <class>/<model>")
-    file = _root() / parts[0] / f"{parts[1]}.toml"
-    if not file.is_file():
+    files = [root.joinpath(parts[0], f"{parts[1]}.toml") for root in (*_more, _root())]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         raise ConfigError(f"device type {type_id!r}: no file {path}; known: {', '.join(_ids())}")
     return parse(file.read_text(encoding="utf-8"), type_id=type_id, where=path)
 
 
 def _ids() -> list[str]:
     return sorted(
-        f"{folder.name}/{file.name.removesuffix('.toml')}"
-        for folder in _root().iterdir()
-        if folder.is_dir() and not folder.name.startswith("_")
-        for file in folder.iterdir()
-        if file.name.endswith(".toml")
+        {
+            f"{folder.name}/{file.name.removesuffix('.toml')}"
+            for root in (*_more, _root())
+            for folder in root.iterdir()
+            if folder.is_dir() and not folder.name.startswith("_")
+            for file in folder.iterdir()
+            if file.name.endswith(".toml")
+        }
     )
 
 

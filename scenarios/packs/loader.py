@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,19 +50,23 @@ def load(pack_id: str) -> Pack:
     parts = pack_id.split("/")
     if len(parts) != 2 or not all(part.isidentifier() for part in parts):
         raise PackInvalid(f"pack {pack_id!r}: expected <domain>/<scenario>")
-    file = _root() / parts[0] / parts[1] / "pack.toml"
-    if not file.is_file():
+    files = [root.joinpath(parts[0], parts[1], "pack.toml") for root in (*_more, _root())]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         raise PackInvalid(f"pack {pack_id!r}: no such pack; known: {', '.join(pack_ids())}")
     return parse(file.read_text(encoding="utf-8"), pack_id=pack_id, where=f"scenarios/packs/{pack_id}/pack.toml")
 
 
 def pack_ids() -> list[str]:
     return sorted(
-        f"{domain.name}/{scenario.name}"
-        for domain in _root().iterdir()
-        if domain.is_dir() and not domain.name.startswith("_")
-        for scenario in domain.iterdir()
-        if (scenario / "pack.toml").is_file()
+        {
+            f"{domain.name}/{scenario.name}"
+            for root in (*_more, _root())
+            for domain in root.iterdir()
+            if domain.is_dir() and not domain.name.startswith("_")
+            for scenario in domain.iterdir()
+            if scenario.joinpath("pack.toml").is_file()
+        }
     )
 
 
@@ -71,6 +76,16 @@ def load_all() -> tuple[Pack, ...]:
 
 def _root() -> Traversable:
     return resources.files("scenarios.packs")
+
+
+_more: list[Path] = []
+
+
+def also_from(folder: Path) -> None:
+    """Packs in that folder, laid out as here, come before the built-in ones: an update brought them."""
+    if folder.is_dir() and folder not in _more:
+        _more.insert(0, folder)
+        load.cache_clear()
 
 
 # -- checks: each yields (key, what is wrong)
