@@ -20,8 +20,8 @@ from cloud.query.cursor import Page
 
 _PAGE = 60
 _FAMILIES = (
-    "login", "case", "alarm", "command", "twin", "evidence", "gateway", "device", "operator", "token", "update", "fleet",
-    "audit",
+    "login", "case", "alarm", "command", "twin", "evidence", "gateway", "device", "operator", "token", "update",
+    "fleet", "audit",
 )  # fmt: skip
 _SPANS = {"": None, "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
