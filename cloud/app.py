@@ -26,6 +26,7 @@ from cloud.api import (
     routes_auth,
     routes_fleet,
     routes_identity,
+    routes_people,
     routes_twin,
     routes_work,
     stream,
@@ -52,7 +53,13 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. Nothing is connected before its lifespan begins."""
     pool = Pool(settings.dsn, settings.pool_size)
     sessions = Sessions(load_key(Path(settings.state_dir)), settings.session_hours)
-    services = Services(settings, pool, Hub(pool), Accounts(pool, sessions), Acts(settings.dsn))
+    accounts = Accounts(
+        pool,
+        sessions,
+        idle_s=settings.session_idle_hours * 3600,
+        address_failures=settings.login_failures_per_address,
+    )
+    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (
         routes_auth.router,
+        routes_people.router,
         routes_fleet.router,
         routes_work.router,
         routes_twin.router,
@@ -89,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         stream.router,
     ):
         app.include_router(router, prefix=API)
+    app.include_router(routes_identity.router, prefix=API)
 
     @app.get(f"{API}/health", tags=["health"])
     async def health(s: ServicesDep) -> Health:

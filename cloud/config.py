@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.identity.config import IdentitySettings
 from protocols.core.errors import ConfigError
 
 
@@ -24,12 +25,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pool_size: int = 8
     """Database connections this process may hold for requests; one more is held for live updates."""
     session_hours: float = 12.0
+    """After so long everybody logs in again, busy or not."""
+    session_idle_hours: float = 4.0
+    """A session nobody has used for so long ends. What an open page asks by itself is no use."""
+    login_failures_per_address: int = 100
+    """Failed log-ins one network address may cause before it waits; one is forgiven every 6 s."""
     cookie_secure: bool = False
     """Set true wherever the console is reached by HTTPS: the session cookie then never travels in clear."""
     trusted_hosts: tuple[str, ...] = ()
     """Host names the console answers to; empty: any. Set it when the console is not on a private network."""
     console: bool = True
     """False: the API alone."""
+    tls_cert: str = ""
+    """Server certificate with its chain, PEM; with it and `tls_key` this process speaks HTTPS alone."""
+    tls_key: str = ""
+    identity: IdentitySettings | None = None
+    """Enrolment of gateways with certificates; none: there is no enrolment."""
     city_zh: str = "合肥市"
     city_en: str = "Hefei"
 
@@ -41,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ValueError("pool_size: must be 1 to 256")
         if not 0 < self.session_hours <= 24 * 30:
             raise ValueError("session_hours: must be above 0 and at most 720")
+        if not 0 < self.session_idle_hours <= 24 * 30:
+            raise ValueError("session_idle_hours: must be above 0 and at most 720")
+        if not 1 <= self.login_failures_per_address <= 1_000_000:
+            raise ValueError("login_failures_per_address: must be 1 to 1000000")
 
     @property
     def host(self) -> str:

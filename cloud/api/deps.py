@@ -1,22 +1,33 @@
-"""What the routes need from the process, and who is allowed to call them."""
+"""What the routes need from the process, and who is allowed to call them.
+
+Every route names its action: ``Depends(may("twin.write"))``. What the path names (a gateway, a case ...) is looked up
+and must lie where the caller may; a thing he may not even see is as if it were not there. A route that names nothing
+needs the action for the whole city, unless it says ``filtered=True``: then it promises to give out only what
+:func:`cloud.auth.sight.of` allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
+from fastapi.security import HTTPBearer
 
 from cloud.api.acts import Acts
-from cloud.api.problems import Problem
-from cloud.auth import policy
+from cloud.api.problems import Problem, not_found
+from cloud.auth import policy, sight
 from cloud.auth.guard import SAFE_METHODS, csrf_ok
-from cloud.auth.service import Accounts, Operator, Role
+from cloud.auth.mine import Mine
+from cloud.auth.people import People
+from cloud.auth.service import Accounts, Operator, Origin
 from cloud.auth.sessions import COOKIE, Token
+from cloud.auth.tokens import PREFIX, Tokens
 from cloud.config import Settings
 from cloud.query.live import Hub
 from cloud.query.pool import Connection, Pool
+from cloud.query.sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +40,52 @@ class Services:
     accounts: Accounts
     acts: Acts
 
+    @property
+    def people(self) -> People:
+        return People(self.pool)
+
+    @property
+    def mine(self) -> Mine:
+        return Mine(self.pool, self.accounts)
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(self.pool, self.accounts)
+
+    async def operator_of(self, text: str, *, active: bool = True) -> Operator | None:
+        """Whoever a token belongs to now, of a session or for the API."""
+        if text.startswith(PREFIX):
+            return await self.tokens.check(text)
+        found = await self.accounts.check(text, active=active)
+        return found[0] if found else None
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     operator: Operator
-    token: Token
+    session: Token | None  # None: an API token
     text: str  # the token as it was sent, to be checked again by whatever lives longer than a request
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def name(self) -> str:
+        return self.operator.name
+
+    @property
+    def token(self) -> Token:
+        """The session. Raises Problem 403 for an API token: with that nobody changes an account."""
+        if self.session is None:
+            raise Problem(403, "auth.session_only", "this needs a log-in; an API token does not do")
+        return self.session
+
+    @property
+    def sight(self) -> Sight:
+        return sight.of(self.operator)
+
+    def require(self, action: policy.Action, scope: policy.Scope | None) -> None:
+        """Raises Problem 403 if he may not, with a thing that belongs there (None: to the whole city)."""
+        if not policy.allowed(self.operator, action, scope):
+            raise Problem(403, "auth.forbidden", f"you may not: {action}")
 
 
 def services(request: Request) -> Services:
@@ -43,6 +94,8 @@ def services(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(services)]
+#: For the description of the API alone; the token is read below, because a cookie does as well.
+_bearer = HTTPBearer(auto_error=False, description="A session token of POST /login, or an API token (`cbt_...`).")
 
 
 async def connection(s: ServicesDep) -> AsyncIterator[Connection]:
@@ -50,51 +103,100 @@ async def connection(s: ServicesDep) -> AsyncIterator[Connection]:
         yield conn
 
 
-async def anybody(request: Request, s: ServicesDep) -> Caller:
+def origin_of(request: Request) -> Origin:
+    return Origin(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+
+
+async def anybody(request: Request, s: ServicesDep, _: Annotated[Any, Depends(_bearer)] = None) -> Caller:
     """Whoever is logged in, by bearer token or by cookie, password changed or not."""
     authorization = request.headers.get("authorization", "")
     scheme, _, bearer = authorization.partition(" ")
     by_cookie = scheme.lower() != "bearer"
     text = request.cookies.get(COOKIE, "") if by_cookie else bearer.strip()
+    if not by_cookie and text.startswith(PREFIX):
+        owner = await s.tokens.check(text)
+        if owner is None:
+            raise _unknown()
+        return Caller(owner, None, text, origin_of(request))
     found = await s.accounts.check(text)
     if found is None:
-        raise Problem(401, "auth.required", "log in first", headers={"WWW-Authenticate": "Bearer"})
+        raise _unknown()
     operator, token = found
     if by_cookie and request.method not in SAFE_METHODS and not csrf_ok(request.headers, s.accounts, token):
         raise Problem(403, "auth.csrf", "an unsafe request by cookie must come from our own page or carry X-CSRF-Token")
-    return Caller(operator, token, text)
+    return Caller(operator, token, text, origin_of(request))
+
+
+def _unknown() -> Problem:
+    return Problem(401, "auth.required", "log in first", headers={"WWW-Authenticate": "Bearer"})
 
 
 AnybodyDep = Annotated[Caller, Depends(anybody)]
 
 
-def at_least(role: Role) -> Callable[[Caller], Awaitable[Caller]]:
-    async def check(caller: AnybodyDep) -> Caller:
-        if caller.operator.must_change:
+async def logged_in(caller: AnybodyDep) -> Caller:
+    """For one's own account: any log-in, even before the password is changed, but no API token."""
+    _ = caller.token
+    return caller
+
+
+OwnDep = Annotated[Caller, Depends(logged_in)]
+
+#: What a path may name, by the name of its parameter.
+THINGS: Mapping[str, sight.Thing] = {
+    "gateway_id": "gateway",
+    "device_id": "device",
+    "series_id": "series",
+    "alarm_id": "alarm",
+    "case_id": "case",
+    "sha256": "evidence",
+    "command_id": "command",
+}
+
+
+class May:
+    """The check behind :func:`may`; a class, so that a test can read from a route what it asks for."""
+
+    def __init__(self, action: policy.Action, filtered: bool) -> None:
+        self.action = action
+        self.filtered = filtered
+
+    async def __call__(self, request: Request, caller: AnybodyDep, s: ServicesDep) -> Caller:
+        operator = caller.operator
+        if operator.must_change:
             raise Problem(403, "auth.must_change", "change the password first: POST /api/v1/password")
-        if not caller.operator.may(role):
-            raise Problem(403, "auth.role", f"this needs the role {role}")
+        if operator.must_enrol:
+            raise Problem(403, "auth.must_enrol", "set up the second factor first: POST /api/v1/me/second-factor")
+        if not policy.anywhere(operator, self.action):
+            raise Problem(403, "auth.forbidden", f"you may not: {self.action}")
+        if policy.allowed(operator, self.action):
+            return caller  # for the whole city
+        named = [(THINGS[name], str(value)) for name, value in request.path_params.items() if name in THINGS]
+        if not named:
+            if self.filtered:
+                return caller
+            raise Problem(403, "auth.forbidden", f"you may not for the whole city: {self.action}")
+        async with s.pool.connection() as conn:
+            for thing, id_ in named:
+                scope = await sight.place(conn, thing, id_)
+                # What he may not see is answered like what is not there; nobody learns ids by asking.
+                if scope is None or not (
+                    policy.allowed(operator, "view", scope) or policy.allowed(operator, self.action, scope)
+                ):
+                    raise not_found(thing, id_)
+                caller.require(self.action, scope)
         return caller
 
-    return check
 
-
-def may(action: policy.Action) -> Callable[[Caller], Awaitable[Caller]]:
+def may(action: policy.Action, *, filtered: bool = False) -> Callable[..., Awaitable[Caller]]:
     """A dependency: ``caller: Annotated[Caller, Depends(may("twin.write"))]``."""
-
-    async def check(caller: AnybodyDep) -> Caller:
-        if caller.operator.must_change:
-            raise Problem(403, "auth.must_change", "change the password first: POST /api/v1/password")
-        if not policy.allowed(caller.operator, action):
-            raise Problem(403, "auth.forbidden", f"you may not: {action}")
-        return caller
-
-    return check
+    return May(action, filtered)
 
 
-ViewerDep = Annotated[Caller, Depends(at_least("viewer"))]
-OperatorDep = Annotated[Caller, Depends(at_least("operator"))]
-AdminDep = Annotated[Caller, Depends(at_least("admin"))]
+ViewerDep = Annotated[Caller, Depends(may("view"))]
+#: For lists that show each caller what he may see.
+SeerDep = Annotated[Caller, Depends(may("view", filtered=True))]
+AdminDep = Annotated[Caller, Depends(may("operator.manage"))]
 ConnDep = Annotated[Connection, Depends(connection)]
 LimitQ = Annotated[int, Query(ge=1, le=500, description="Rows on one page.")]
 CursorQ = Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before.")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from collections.abc import Container
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cloud.query import rows
+from protocols.vocabulary import departments, districts
 
 ItemT = TypeVar("ItemT")
 
@@ -23,53 +24,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class LoginIn(Strict):
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    password: Annotated[str, Field(min_length=1, max_length=200)]
+def _known(value: str, names: Container[str], what: str) -> str:
+    if value and value not in names:
+        raise ValueError(f"no such {what}")
+    return value
 
 
-class LoginOut(BaseModel):
-    token: str = Field(description="Send it as `Authorization: Bearer <token>`.")
-    expires_at: datetime
-    name: str
-    role: Literal["viewer", "operator", "admin"]
-    must_change: bool = Field(description="Nothing but POST /password and /logout is open until the password changed.")
-
-
-class PasswordIn(Strict):
-    old: Annotated[str, Field(min_length=1, max_length=200)]
-    new: Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Me(BaseModel):
-    name: str
-    role: Literal["viewer", "operator", "admin"]
-    language: str
-    must_change: bool
-    csrf: str | None = Field(default=None, description="For unsafe requests by cookie outside a browser page.")
-
-
-class OperatorIn(Strict):
-    name: Annotated[str, Field(pattern=r"^[\w.-]{2,32}$")]
-    role: Literal["viewer", "operator", "admin"]
-
-
-class OperatorOut(BaseModel):
-    name: str
-    role: Literal["viewer", "operator", "admin"]
-    language: str
-    must_change: bool
-
-
-class NewPassword(BaseModel):
-    name: str
-    password: str = Field(description="Shown this once; must be changed at the first log-in.")
+#: Empty: none, or that of the gateway.
+DistrictId = Annotated[str, Field(max_length=40), AfterValidator(lambda v: _known(v, districts(), "district"))]
+DepartmentId = Annotated[str, Field(max_length=40), AfterValidator(lambda v: _known(v, departments(), "department"))]
 
 
 class ActionIn(Strict):
     action: Annotated[str, Field(min_length=1, max_length=40)]
     reason: Annotated[str, Field(max_length=2000)] = ""
-    version: Annotated[int, Field(ge=1, description="The version the caller has seen; another one gives 409.")]
+    version: Annotated[
+        int, Field(ge=1, lt=1 << 31, description="The version the caller has seen; another one gives 409.")
+    ]
 
 
 class ActionOut(BaseModel):
@@ -95,6 +66,24 @@ class Health(BaseModel):
     ok: bool
     database: bool
     live: bool
+
+
+class PlaceIn(Strict):
+    district: DistrictId = ""
+    department: DepartmentId = ""
+
+
+class PlaceOut(BaseModel):
+    id: str
+    district: str
+    department: str
+
+
+class OpeningIn(Strict):
+    """Why evidence is opened unmasked."""
+
+    case_id: Annotated[int, Field(ge=1, lt=1 << 63)]
+    reason: Annotated[str, Field(min_length=4, max_length=500, pattern=r"\S", description="Kept in the audit log.")]
 
 
 class ProblemOut(BaseModel):

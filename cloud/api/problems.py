@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cloud.alarms.errors import AlarmNotFound
-from cloud.auth import service as auth
+from cloud.auth import errors as auth
 from cloud.cases.errors import CaseError, CaseNotFound, IllegalAction, ReasonNeeded
 from protocols.core.errors import CityBrainError, ContractError, StoreError
 
@@ -61,8 +61,14 @@ def of(error: CityBrainError) -> Problem:
     match error:
         case auth.Locked():
             return Problem(429, error.code, str(error), headers={"Retry-After": str(error.retry_s)})
-        case auth.WrongPassword():
+        case auth.WrongPassword() | auth.SecondFactorNeeded() | auth.WrongCode():
             return Problem(401, error.code, str(error))
+        case auth.NoOperator():
+            return Problem(404, "not_found", str(error))
+        case auth.NotPossible():
+            return Problem(409, error.code, str(error), reason=error.reason)
+        case auth.AboveOwner():
+            return Problem(403, error.code, str(error))
         case auth.WeakPassword():
             return Problem(422, error.code, str(error), reason=error.reason)
         case auth.NameTaken():
@@ -96,6 +102,11 @@ def install(app: FastAPI) -> None:
         log.warning("database: %s", error)
         return of(StoreError(str(error))).response()
 
+    async def on_data(_: Request, error: Exception) -> JSONResponse:
+        # Text with a NUL, a number beyond its column: the checks in front let it through, the database does not.
+        log.info("refused by the database: %s", type(error).__name__)
+        return Problem(422, "invalid", "a value that cannot be stored or looked for").response()
+
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         # What was sent is not echoed: it may be a password.
@@ -115,6 +126,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(CityBrainError, on_ours)
     app.add_exception_handler(psycopg.OperationalError, on_database)
+    app.add_exception_handler(psycopg.DataError, on_data)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)

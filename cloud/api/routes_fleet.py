@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Path, Query
 
-from cloud.api.deps import ConnDep, CursorQ, LimitQ, TextQ, ViewerDep
-from cloud.api.models import PageOut
+from cloud.api.deps import Caller, ConnDep, CursorQ, LimitQ, SeerDep, ServicesDep, TextQ, ViewerDep, may
+from cloud.api.models import PageOut, PlaceIn, PlaceOut
 from cloud.api.problems import Problem, not_found
+from cloud.audit import Entry, arecord
+from cloud.auth import policy
 from cloud.query import fleet, readings, rows
 from cloud.query.summary import summary as read_summary
 
@@ -19,14 +21,16 @@ MAX_SPAN = timedelta(days=400)
 
 
 @router.get("/summary")
-async def summary(_: ViewerDep, conn: ConnDep) -> rows.Summary:
+async def summary(caller: SeerDep, conn: ConnDep) -> rows.Summary:
     """Open alarms by level, devices by state, cases, and whether anything is missing."""
-    return await read_summary(conn, datetime.now(UTC))
+    return await read_summary(conn, datetime.now(UTC), sight=caller.sight)
 
 
 @router.get("/gateways")
-async def gateways(_: ViewerDep, conn: ConnDep, limit: LimitQ = 100, cursor: CursorQ = None) -> PageOut[rows.Gateway]:
-    page = await fleet.gateways(conn, datetime.now(UTC), limit=limit, cursor=cursor)
+async def gateways(
+    caller: SeerDep, conn: ConnDep, limit: LimitQ = 100, cursor: CursorQ = None
+) -> PageOut[rows.Gateway]:
+    page = await fleet.gateways(conn, datetime.now(UTC), sight=caller.sight, limit=limit, cursor=cursor)
     return PageOut(items=page.items, next_cursor=page.next_cursor)
 
 
@@ -41,7 +45,7 @@ async def gateway(gateway_id: str, _: ViewerDep, conn: ConnDep) -> rows.GatewayD
 
 @router.get("/devices")
 async def devices(
-    _: ViewerDep,
+    caller: SeerDep,
     conn: ConnDep,
     text: TextQ = "",
     gateway: TextQ = "",
@@ -62,10 +66,54 @@ async def devices(
         state=state,
         level=level,
         order=order,
+        sight=caller.sight,
         limit=limit,
         cursor=cursor,
     )
     return PageOut(items=page.items, next_cursor=page.next_cursor)
+
+
+@router.put("/devices/{device_id:path}/place", status_code=200)
+async def place_device(
+    device_id: str, body: PlaceIn, caller: Annotated[Caller, Depends(may("gateway.enrol"))], s: ServicesDep
+) -> PlaceOut:
+    """The district and department a device belongs to; empty: those of its gateway."""
+    return await _place("device", device_id, body, caller, s)
+
+
+@router.put("/gateways/{gateway_id}/place", status_code=200)
+async def place_gateway(
+    gateway_id: str, body: PlaceIn, caller: Annotated[Caller, Depends(may("gateway.enrol"))], s: ServicesDep
+) -> PlaceOut:
+    """The district and department a gateway, and what hangs on it, belong to."""
+    return await _place("gateway", gateway_id, body, caller, s)
+
+
+async def _place(
+    kind: Literal["gateway", "device"], id_: str, body: PlaceIn, caller: Caller, s: ServicesDep
+) -> PlaceOut:
+    """Move a thing; whoever is not for the whole city moves it only to where he may as well."""
+    target = policy.Scope(frozenset({body.department} - {""}), body.district)
+    if body.district or body.department or kind == "gateway":
+        caller.require("gateway.enrol", target)
+    update = {
+        "gateway": "update gateway set district = %s, department = %s where gateway_id = %s",
+        "device": "update device set district = %s, department = %s where device_id = %s",
+    }[kind]
+    async with s.pool.connection() as conn, conn.transaction():
+        done = await conn.execute(update.encode(), [body.district, body.department, id_])
+        if not done.rowcount:
+            raise not_found(kind, id_)
+        await arecord(
+            conn,
+            Entry(
+                caller.name,
+                f"{kind}.place",
+                f"{kind}/{id_}",
+                {"district": body.district, "department": body.department},
+            ),
+        )
+    return PlaceOut(id=id_, district=body.district, department=body.department)
 
 
 @router.get("/devices/{device_id:path}")
@@ -79,7 +127,7 @@ async def device(device_id: str, _: ViewerDep, conn: ConnDep) -> rows.DeviceDeta
 
 @router.get("/series/{series_id}/readings")
 async def series_readings(
-    series_id: int,
+    series_id: Annotated[int, Path(ge=0, lt=1 << 31)],
     _: ViewerDep,
     conn: ConnDep,
     since: Annotated[datetime | None, Query(alias="from", description="Default: an hour before `to`.")] = None,

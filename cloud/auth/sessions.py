@@ -1,8 +1,9 @@
-"""Session tokens: signed, dated, and void when the password changes or the operator leaves.
+"""Session tokens: signed, dated, and void when the password changes, the session is ended or nobody uses it.
 
-A token says who, since when, and carries an id and a fingerprint of the password hash. Nothing is stored for a living
-session; a log-out writes the id into ``setting`` until the token would have ended anyway. The same token serves as a
-cookie and as an HTTP bearer token.
+A token says who, since when, and carries an id and a fingerprint of the password hash. The id names a row of
+``operator_session``, which can be listed and ended; the signature keeps guesses away from the database. The same token
+serves as a cookie and as an HTTP bearer token. A log-in makes a new id every time, so nobody can be made to use one
+that somebody else knows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from itsdangerous import BadSignature, URLSafeSerializer
 
 COOKIE = "citybrain_session"
+PENDING_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,10 @@ class Token:
 
 class Sessions:
     def __init__(self, key: bytes, hours: float) -> None:
-        self._key = key
+        self.key = key
         self._seconds = int(hours * 3600)
-        self._serializer = URLSafeSerializer(
-            key, salt="citybrain.session.1", signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._serializer = _serializer(key, "citybrain.session.1")
+        self._pending = _serializer(key, "citybrain.second.1")
 
     def issue(self, name: str, password_hash: str, now_s: float) -> tuple[str, Token]:
         token = Token(
@@ -51,12 +52,28 @@ class Sessions:
             return None
         return token if token.expires_s > now_s else None
 
+    def pending(self, name: str, password_hash: str, now_s: float) -> str:
+        """Stands for a right password while the second factor is asked for."""
+        return str(self._pending.dumps([name, int(now_s) + PENDING_S, self.fingerprint(password_hash)]))
+
+    def read_pending(self, text: str, now_s: float) -> tuple[str, str] | None:
+        """Name and fingerprint of the password; None if it is not ours or too old."""
+        try:
+            name, until_s, fingerprint = self._pending.loads(text)
+        except (BadSignature, TypeError, ValueError):
+            return None
+        return (str(name), str(fingerprint)) if until_s > now_s else None
+
     def fingerprint(self, password_hash: str) -> str:
-        return hmac.new(self._key, password_hash.encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self.key, password_hash.encode(), hashlib.sha256).hexdigest()[:16]
 
     def csrf(self, sid: str) -> str:
         """What a form sends along with an unsafe request made with the cookie."""
-        return hmac.new(self._key, b"csrf:" + sid.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.new(self.key, b"csrf:" + sid.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _serializer(key: bytes, salt: str) -> URLSafeSerializer:
+    return URLSafeSerializer(key, salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
 
 
 def load_key(state_dir: Path) -> bytes:

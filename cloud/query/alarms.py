@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 from cloud.query.cursor import Page, cut, decode
 from cloud.query.pool import Connection
 from cloud.query.rows import Alarm
+from cloud.query.sight import EVERYTHING, Sight
 
 #: Seconds in which an alarm of this level must be taken (event vocabulary, section 2). Blue runs by its case.
 TAKE_S = {"red": 60, "orange": 180, "yellow": 900}
@@ -45,12 +46,13 @@ async def alarms(
     levels: Sequence[str] = (),
     device_id: str = "",
     scenario: str = "",
+    sight: Sight = EVERYTHING,
     limit: int = 100,
     cursor: str | None = None,
 ) -> Page[Alarm]:
     key = decode(cursor, (int, int, float, str))
-    where = ["true"]
-    params: dict[str, Any] = {"limit": limit + 1}
+    where = [sight.where("alarm", "alarm")]
+    params: dict[str, Any] = {"limit": limit + 1} | sight.params
     if states:
         # The partial index serves "everything open"; the planner needs to see the condition as it stands there.
         where.append("state <> 'cleared'" if "cleared" not in states else "true")
@@ -86,12 +88,14 @@ def sort_key(row: Alarm) -> list[float | int | str]:
     ]
 
 
-async def alarm(conn: Connection, alarm_id: str) -> Alarm | None:
+async def alarm(conn: Connection, alarm_id: str, *, sight: Sight = EVERYTHING) -> Alarm | None:
+    query = f"{_ALARMS} where a.alarm_id = %(id)s and {sight.where('alarm', 'a')}"
     async with conn.cursor(row_factory=class_row(Alarm)) as cur:
-        return await (await cur.execute(f"{_ALARMS} where a.alarm_id = %s".encode(), [alarm_id])).fetchone()
+        return await (await cur.execute(query.encode(), {"id": alarm_id} | sight.params)).fetchone()
 
 
 async def of_case(conn: Connection, case_id: int) -> list[Alarm]:
+    """Whoever sees a case sees its alarms."""
     query = f"""{_ALARMS}
         where a.alarm_id in (select alarm_id from case_alarm where case_id = %s) order by a.raised_at, a.alarm_id
     """  # noqa: S608 - put together from constants

@@ -11,6 +11,7 @@ from cloud.query import alarms
 from cloud.query.cursor import Page, cut, decode
 from cloud.query.pool import Connection
 from cloud.query.rows import Case, CaseDetail, Transition
+from cloud.query.sight import EVERYTHING, Sight
 
 _COLUMNS = ", ".join(Case.__slots__)
 #: States in which nobody has to act any more.
@@ -33,12 +34,13 @@ async def cases(
     department: str = "",
     type_: str = "",
     text: str = "",
+    sight: Sight = EVERYTHING,
     limit: int = 100,
     cursor: str | None = None,
 ) -> Page[Case]:
     key = decode(cursor, (int, float, int))
-    where = ["true"]
-    params: dict[str, Any] = {"limit": limit + 1, "done": list(DONE)}
+    where = [sight.where("case", "case_file")]
+    params: dict[str, Any] = {"limit": limit + 1, "done": list(DONE)} | sight.params
     if states:
         where.append("state = any(%(states)s)")
         params["states"] = list(states)
@@ -70,9 +72,11 @@ def _sort_key(row: Case) -> list[float | int | str]:
     return [int(done), -row.opened_at.timestamp() if done else due.timestamp(), row.case_id]
 
 
-async def case(conn: Connection, case_id: int) -> CaseDetail | None:
+async def case(conn: Connection, case_id: int, *, sight: Sight = EVERYTHING) -> CaseDetail | None:
+    where = sight.where("case", "case_file")
+    query = f"select {_COLUMNS} from case_file where case_id = %(id)s and {where}"  # noqa: S608 - from constants
     async with conn.cursor(row_factory=class_row(Case)) as cur:
-        await cur.execute(f"select {_COLUMNS} from case_file where case_id = %s".encode(), [case_id])  # noqa: S608
+        await cur.execute(query.encode(), {"id": case_id} | sight.params)
         found = await cur.fetchone()
     if found is None:
         return None

@@ -10,6 +10,7 @@ from psycopg.rows import class_row
 from cloud.query.cursor import Page, cut, decode
 from cloud.query.pool import Connection
 from cloud.query.rows import DeadLetter, Event, Evidence
+from cloud.query.sight import EVERYTHING, Sight
 from protocols.core.errors import ContractError
 
 _EVENT = ", ".join(f'"{name}"' for name in Event.__slots__)
@@ -23,13 +24,14 @@ async def events(
     type_: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
+    sight: Sight = EVERYTHING,
     limit: int = 100,
     cursor: str | None = None,
 ) -> Page[Event]:
     """Newest first, by the time of the fact."""
     key = decode(cursor, (str, str))
-    where = ["true"]
-    params: dict[str, Any] = {"limit": limit + 1}
+    where = [sight.where("event", "event")]
+    params: dict[str, Any] = {"limit": limit + 1} | sight.params
     if device_id:
         where.append("device_id = %(device_id)s")
         params["device_id"] = device_id
@@ -63,26 +65,46 @@ def _instant(text: str) -> datetime:
 
 
 async def dead_letters(
-    conn: Connection, *, gateway_id: str = "", limit: int = 100, cursor: str | None = None
+    conn: Connection,
+    *,
+    gateway_id: str = "",
+    sight: Sight = EVERYTHING,
+    limit: int = 100,
+    cursor: str | None = None,
 ) -> Page[DeadLetter]:
     """Newest first. The payload stays in the database: it may hold anything."""
     key = decode(cursor, (int,))
     query = (
-        f"select {_DEAD} from dead_letter where (%(id)s = '' or gateway_id = %(id)s) "  # noqa: S608
+        f"select {_DEAD} from dead_letter where {sight.where('dead_letter', 'dead_letter')} "  # noqa: S608
+        "and (%(id)s = '' or gateway_id = %(id)s) "
         "and (%(before)s::bigint is null or dead_letter_id < %(before)s) order by dead_letter_id desc limit %(limit)s"
     )
     async with conn.cursor(row_factory=class_row(DeadLetter)) as cur:
-        await cur.execute(query.encode(), {"id": gateway_id, "before": key[0] if key else None, "limit": limit + 1})
+        params = {"id": gateway_id, "before": key[0] if key else None, "limit": limit + 1} | sight.params
+        await cur.execute(query.encode(), params)
         rows = await cur.fetchall()
     return cut(rows, limit, [[row.dead_letter_id] for row in rows])
 
 
-async def evidence(conn: Connection, sha256: str) -> Evidence | None:
+async def evidence(conn: Connection, sha256: str, *, sight: Sight = EVERYTHING) -> Evidence | None:
     """A still or clip that has arrived whole; None while chunks are missing."""
     async with conn.cursor(row_factory=class_row(Evidence)) as cur:
-        await cur.execute(
-            "select sha256, mime, kind, masked, device_id, ts, content from evidence "
-            "where sha256 = %s and content is not null",
-            [sha256],
+        query = (
+            "select sha256, mime, kind, masked, device_id, ts, content from evidence "  # noqa: S608 - from constants
+            f"where sha256 = %(sha256)s and content is not null and {sight.where('evidence', 'evidence')}"
         )
+        await cur.execute(query.encode(), {"sha256": sha256} | sight.params)
         return await cur.fetchone()
+
+
+async def names_evidence(conn: Connection, case_id: int, sha256: str) -> str | None:
+    """``open`` or ``closed`` if an alarm of this case names that evidence; None if none does."""
+    row = await (
+        await conn.execute(
+            "select f.closed_at is null from case_file f join case_alarm x using (case_id) "
+            "join alarm a using (alarm_id) where f.case_id = %s "
+            "and a.evidence @> jsonb_build_array(jsonb_build_object('sha256', %s::text)) limit 1",
+            [case_id, sha256],
+        )
+    ).fetchone()
+    return None if row is None else "open" if row[0] else "closed"

@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from cloud.query.cursor import Page, cut, decode
 from cloud.query.pool import Connection
 from cloud.query.rows import Device, DeviceDetail, Gateway, GatewayDetail, Lane, LastValue, Latency
+from cloud.query.sight import EVERYTHING, Sight
 from protocols.devices import all_types
 
 DEFAULT_INTERVAL_S = 60.0
@@ -55,7 +56,9 @@ DEVICES = f"""
            d.state_at, d.detail, d.seen_at,
            extract(epoch from %(now)s - d.seen_at)::float8 as age_s,
            a.level, coalesce(a.open_alarms, 0)::int as open_alarms,
-           coalesce({_RANK.format("a.level")}, 0) as rank
+           coalesce({_RANK.format("a.level")}, 0) as rank,
+           coalesce(nullif(d.district, ''), g.district) as district,
+           coalesce(nullif(d.department, ''), g.department) as department
       from device d
       join gateway g using (gateway_id)
       left join unnest(%(types)s::text[], %(after)s::float8[]) as t(device_type, stale_s)
@@ -88,12 +91,13 @@ async def devices(
     state: str = "",
     level: str = "",
     order: Literal["id", "worst"] = "id",
+    sight: Sight = EVERYTHING,
     limit: int = 100,
     cursor: str | None = None,
 ) -> Page[Device]:
     key = decode(cursor, (int, str))
-    where = ["true"]
-    params: dict[str, Any] = state_params(now)
+    where = [sight.where("device", "d")]
+    params: dict[str, Any] = state_params(now) | sight.params
     if text:
         where.append("(device_id ilike %(text)s or name_zh ilike %(text)s or name_en ilike %(text)s)")
         params["text"] = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
@@ -116,9 +120,10 @@ async def devices(
     return cut(rows, limit, [[row[-1], row[0]] for row in found])
 
 
-async def device_states(conn: Connection, now: datetime) -> dict[str, int]:
-    query = f"select state, count(*) from ({DEVICES}) d group by state"  # noqa: S608
-    rows = await (await conn.execute(query.encode(), state_params(now))).fetchall()
+async def device_states(conn: Connection, now: datetime, *, sight: Sight = EVERYTHING) -> dict[str, int]:
+    where = sight.where("device", "d")
+    query = f"select state, count(*) from ({DEVICES}) d where {where} group by state"  # noqa: S608
+    rows = await (await conn.execute(query.encode(), state_params(now) | sight.params)).fetchall()
     return {str(state): int(n) for state, n in rows}
 
 
@@ -127,9 +132,10 @@ async def device_types(conn: Connection) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-async def device(conn: Connection, device_id: str, now: datetime) -> DeviceDetail | None:
-    params = state_params(now) | {"device_id": device_id}
-    query = f"select {_DEVICE_COLUMNS} from ({DEVICES} where d.device_id = %(device_id)s) d"  # noqa: S608
+async def device(conn: Connection, device_id: str, now: datetime, *, sight: Sight = EVERYTHING) -> DeviceDetail | None:
+    params = state_params(now) | {"device_id": device_id} | sight.params
+    where = sight.where("device", "d")
+    query = f"select {_DEVICE_COLUMNS} from ({DEVICES} where d.device_id = %(device_id)s and {where}) d"  # noqa: S608
     async with conn.cursor(row_factory=class_row(Device)) as cur:
         found = await (await cur.execute(query.encode(), params)).fetchone()
     if found is None:
@@ -171,7 +177,7 @@ _GATEWAYS = f"""
            coalesce(l.readings, 0)::bigint as readings, coalesce(l.events, 0)::bigint as events,
            coalesce(l.bytes, 0)::bigint as bytes, coalesce(l.thinned, 0)::bigint as thinned,
            coalesce(l.repeats, 0)::bigint as repeats, coalesce(x.dead, 0)::bigint as dead,
-           coalesce(l.lost, 0)::bigint as lost, l.committed_at
+           coalesce(l.lost, 0)::bigint as lost, l.committed_at, g.district, g.department
       from gateway g
       left join (select gateway_id, count(*) as devices from device group by 1) n using (gateway_id)
       left join (select gateway_id, count(*) as dead from dead_letter group by 1) x using (gateway_id)
@@ -182,11 +188,18 @@ _GATEWAYS = f"""
 
 
 async def gateways(
-    conn: Connection, now: datetime, *, gateway_id: str = "", limit: int = 200, cursor: str | None = None
+    conn: Connection,
+    now: datetime,
+    *,
+    gateway_id: str = "",
+    sight: Sight = EVERYTHING,
+    limit: int = 200,
+    cursor: str | None = None,
 ) -> Page[Gateway]:
     key = decode(cursor, (str,))
     query = (
-        f"select * from ({_GATEWAYS}) g where (%(id)s = '' or gateway_id = %(id)s) "  # noqa: S608
+        f"select * from ({_GATEWAYS}) g where {sight.where('gateway', 'g')} "  # noqa: S608
+        "and (%(id)s = '' or gateway_id = %(id)s) "
         "and (%(after)s::text is null or gateway_id > %(after)s) order by gateway_id limit %(limit)s"
     )
     params = {
@@ -195,27 +208,30 @@ async def gateways(
         "id": gateway_id,
         "after": key[0] if key else None,
         "limit": limit + 1,
-    }
+    } | sight.params
     async with conn.cursor(row_factory=class_row(Gateway)) as cur:
         rows = await (await cur.execute(query.encode(), params)).fetchall()
     return cut(rows, limit, [[row.gateway_id] for row in rows])
 
 
-async def gateway(conn: Connection, gateway_id: str, now: datetime) -> GatewayDetail | None:
-    page = await gateways(conn, now, gateway_id=gateway_id, limit=1)
+async def gateway(
+    conn: Connection, gateway_id: str, now: datetime, *, sight: Sight = EVERYTHING
+) -> GatewayDetail | None:
+    page = await gateways(conn, now, gateway_id=gateway_id, sight=sight, limit=1)
     if not page.items:
         return None
     return GatewayDetail(page.items[0], await lanes(conn, gateway_id), await latencies(conn, gateway_id))
 
 
-async def lanes(conn: Connection, gateway_id: str = "") -> list[Lane]:
+async def lanes(conn: Connection, gateway_id: str = "", *, sight: Sight = EVERYTHING) -> list[Lane]:
     """Cursors of the lanes, the current life of each outbox first."""
     query = (
-        f"select * from ({_LANES}) l where %(id)s = '' or gateway_id = %(id)s "  # noqa: S608
+        f"select * from ({_LANES}) l where (%(id)s = '' or gateway_id = %(id)s) "  # noqa: S608
+        f"and {sight.where('lane', 'l')} "
         "order by gateway_id, epoch desc, array_position(array['event','data','backfill','evidence'], lane)"
     )
     async with conn.cursor(row_factory=class_row(Lane)) as cur:
-        return await (await cur.execute(query.encode(), {"id": gateway_id})).fetchall()
+        return await (await cur.execute(query.encode(), {"id": gateway_id} | sight.params)).fetchall()
 
 
 async def latencies(conn: Connection, gateway_id: str) -> list[Latency]:

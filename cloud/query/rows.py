@@ -64,6 +64,8 @@ class Gateway:
     dead: int
     lost: int
     committed_at: datetime | None  # newest commit of any lane
+    district: str  # "": none
+    department: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Device:
     age_s: float | None
     level: str | None  # worst open alarm
     open_alarms: int
+    district: str  # its own, else its gateway's; "": none
+    department: str
 
 
 @dataclass(frozen=True, slots=True)

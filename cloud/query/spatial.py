@@ -12,39 +12,48 @@ from typing import Any
 from cloud.query import fleet
 from cloud.query.pool import Connection, one
 from cloud.query.rows import MapPoint
+from cloud.query.sight import EVERYTHING, Sight
 
 SINGLE = 600
 _CELLS = 28  # along the longer side of the view
 _VIEW = f"""
     select * from ({fleet.DEVICES}) d
-     where lon between %(west)s and %(east)s and lat between %(south)s and %(north)s
+     where lon between %(west)s and %(east)s and lat between %(south)s and %(north)s and {{sight}}
 """  # noqa: S608 - put together from constants
 
 
 async def map_points(
-    conn: Connection, now: datetime, west: float, south: float, east: float, north: float
+    conn: Connection,
+    now: datetime,
+    west: float,
+    south: float,
+    east: float,
+    north: float,
+    *,
+    sight: Sight = EVERYTHING,
 ) -> list[MapPoint]:
-    params = fleet.state_params(now) | {"west": west, "south": south, "east": east, "north": north}
-    found = await one(
-        conn,
-        "select count(*) from (select 1 from device where lon between %(west)s and %(east)s"
-        " and lat between %(south)s and %(north)s limit %(most)s) d",
-        params | {"most": SINGLE + 1},
+    params = fleet.state_params(now) | {"west": west, "south": south, "east": east, "north": north} | sight.params
+    seen = sight.where("device", "d")
+    count = (
+        "select count(*) from (select 1 from device d where lon between %(west)s and %(east)s"  # noqa: S608
+        f" and lat between %(south)s and %(north)s and {seen} limit %(most)s) d"
     )
-    if found[0] <= SINGLE:
-        query = f"select device_id, lon, lat, state, level, name_zh, name_en, device_type, open_alarms from ({_VIEW}) d"  # noqa: S608
+    found = await (await conn.execute(count.encode(), params | {"most": SINGLE + 1})).fetchone()
+    view = _VIEW.format(sight=seen)
+    if found is not None and found[0] <= SINGLE:
+        query = f"select device_id, lon, lat, state, level, name_zh, name_en, device_type, open_alarms from ({view}) d"  # noqa: S608
         rows = await (await conn.execute(f"{query} order by device_id".encode(), params)).fetchall()
         return [MapPoint(r[0], r[1], r[2], 1, r[3], r[4], r[5], r[6], r[7], r[8]) for r in rows]
-    return await _clusters(conn, params, max(east - west, north - south, 1e-9) / _CELLS)
+    return await _clusters(conn, view, params, max(east - west, north - south, 1e-9) / _CELLS)
 
 
-async def _clusters(conn: Connection, params: dict[str, Any], cell: float) -> list[MapPoint]:
+async def _clusters(conn: Connection, view: str, params: dict[str, Any], cell: float) -> list[MapPoint]:
     query = f"""
         select min(device_id), avg(lon), avg(lat), count(*)::int,
                (array['online','unknown','stale','offline'])[
                    max(array_position(array['online','unknown','stale','offline'], state))],
                (array['info','blue','yellow','orange','red'])[nullif(max(rank), 0)], sum(open_alarms)::int
-          from ({_VIEW}) d group by floor(lon / %(cell)s), floor(lat / %(cell)s)
+          from ({view}) d group by floor(lon / %(cell)s), floor(lat / %(cell)s)
     """  # noqa: S608 - put together from constants
     rows = await (await conn.execute(query.encode(), params | {"cell": cell})).fetchall()
     return [MapPoint(r[0] if r[3] == 1 else "", r[1], r[2], r[3], r[4], r[5], "", "", "", r[6]) for r in rows]

@@ -1,6 +1,7 @@
-"""The city's vocabulary as data: event types, departments, case types (from the scenario catalogue).
+"""The city's vocabulary as data: event types, departments, districts, case types (from the scenario
+catalogue).
 
-Edge, cloud and console read the same three tables, so a word means the same in a topic, a metric and on the screen.
+Edge, cloud and console read the same tables, so a word means the same in a topic, a metric and on the screen.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ class Department:
 
 
 @dataclass(frozen=True, slots=True)
+class District:
+    id: str
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True)
 class CaseType:
     id: str
     zh: str
@@ -51,6 +59,11 @@ def event_types() -> dict[str, EventType]:
 @cache
 def departments() -> dict[str, Department]:
     return {k: Department(k, v["zh"], v["en"]) for k, v in _table("departments.toml").items()}
+
+
+@cache
+def districts() -> dict[str, District]:
+    return {k: District(k, v["zh"], v["en"]) for k, v in _table("districts.toml").items()}
 
 
 @cache

@@ -197,7 +197,7 @@ def _series(conn: Conn, devices: list[tuple[str, str]], rng: random.Random, now:
                 rows.append((found[0], end - timedelta(seconds=ago_s), value, 120, quality))
             last_quality = 1 if device == "luyang-dust-station-2" and point.name == "humidity" else rows[-1][4]
             conn.execute("insert into last_value values (%s, %s, %s, %s)", [found[0], end, rows[-1][2], last_quality])
-    with conn.cursor() as cur, cur.copy("copy reading from stdin") as copy:
+    with conn.cursor() as cur, cur.copy("copy reading (series_id, ts, value, lag_ms, quality) from stdin") as copy:
         for row in rows:
             copy.write_row(row)
 

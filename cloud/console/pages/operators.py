@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
 from nicegui import ui
 
-from cloud.auth.service import ROLE_RANK, NameTaken, Operator, Role
+from cloud.auth.errors import NameTaken
+from cloud.auth.operator import ROLES, Operator
+from cloud.auth.rules import Grant
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable
@@ -42,7 +44,7 @@ def build(tab: Tab) -> None:
         ).classes("cb-panel cb-grow")
 
     async def load(_: Changes) -> list[Operator]:
-        return await tab.services.accounts.operators()
+        return await tab.services.people.operators(tab.operator.rules)
 
     def show(found: list[Operator]) -> None:
         table.put(rows=[_row(tab, o) for o in found], loading=False)
@@ -55,7 +57,7 @@ def build(tab: Tab) -> None:
                 tab.toast(words("operators.bad_name"), bad=True)
                 return
             try:
-                password = await tab.services.accounts.add(name, cast(Role, role))
+                password = await tab.services.people.add(name, Grant(role), tab.operator.name)
             except NameTaken:
                 tab.toast(words("operators.taken"), bad=True)
                 return
@@ -69,7 +71,7 @@ def build(tab: Tab) -> None:
 
         async def answered(_: str, __: str) -> None:
             if await _admin(tab) and name != tab.operator.name:
-                password = await tab.services.accounts.reset(name)
+                password = await tab.services.people.reset(name, tab.operator.name)
                 if password is not None:
                     _reveal(tab, name, password)
 
@@ -108,7 +110,7 @@ def _row(tab: Tab, operator: Operator) -> dict[str, Any]:
         "open": False,
         "cells": {
             "name": [operator.name, operator.language],
-            "role": words(f"role.{operator.role}") if operator.role in ROLE_RANK else operator.role,
+            "role": words(f"role.{operator.role}") if operator.role in ROLES else operator.role,
             "state": state,
             "acts": [] if own else [{"name": "reset", "label": words("operators.reset"), "tone": ""}],
         },
