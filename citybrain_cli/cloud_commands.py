@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from citybrain_cli import identity, release
+
 
 def add(commands: Any) -> None:
     cloud = commands.add_parser("cloud", help="parts of the core").add_subparsers(required=True, metavar="PART")
@@ -24,6 +26,8 @@ def add(commands: Any) -> None:
     enrol.add_argument("--lon", type=float, help="degrees, WGS 84")
     enrol.add_argument("--lat", type=float, help="degrees, WGS 84")
     enrol.set_defaults(do=_enrol)
+    identity.add_cloud(cloud)
+    release.add(cloud)
     migrate = cloud.add_parser("migrate", help="bring the database to this version's schema")
     migrate.add_argument("dsn", help="database, e.g. postgresql://user@host/citybrain")
     migrate.set_defaults(do=_migrate)

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from citybrain_cli import identity, slots
 from protocols.core.errors import ConfigError, LinkDown
 
 
@@ -26,6 +27,8 @@ def add(commands: Any) -> None:
         action.add_argument("config", type=Path, help="the gateway's TOML file")
         action.set_defaults(do=do)
 
+    identity.add_edge(edge)
+    slots.add(edge)
     order = edge.add_parser("command", help="tell a device of the running agent to do something")
     order.add_argument("config", type=Path, help="the gateway's TOML file")
     order.add_argument("device", help="device id")
@@ -71,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
     from edge.agent import run
     from edge.clock import WallClock
     from edge.config import load
+    from edge.updates.overlay import install_from_environment
 
+    install_from_environment()  # before the configuration, which names types and packs
     config = load(options.config)
 
     async def until_stopped() -> None:

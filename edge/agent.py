@@ -37,6 +37,7 @@ from edge.telemetry import Telemetry
 from edge.timekeeper import STATE as CLOCK_STATE
 from edge.timekeeper import Timekeeper
 from edge.twin import Twin
+from edge.updates.wiring import attach as attach_updates
 from edge.uplink.uplink import Uplink
 from protocols.core.errors import ConfigError
 from protocols.devices import load as load_type
@@ -269,12 +270,15 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
     )
     parts.telemetry.uplink = uplink
     parts.twin.handlers["config"] = remote.handler
+    updates = attach_updates(parts.twin, config.updates, base, clock, parts.telemetry.health)
     remote.healthy = lambda: uplink.connected and uplink.live
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(until_reload(), name="reload")
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
+            if updates is not None:
+                group.create_task(updates.run(), name="trial")
             group.create_task(
                 LocalSocket(base / config.gateway.state_dir / SOCKET, parts.desk, clock).run(), name="local orders"
             )

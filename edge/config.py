@@ -17,6 +17,8 @@ from edge.interlocks import check as check_interlock
 from edge.mqtt_url import split_url
 from edge.northbound.config import NorthboundConfig
 from edge.northbound.config import check as check_northbound
+from edge.updates.config import UpdatesConfig
+from edge.updates.config import check as check_updates
 from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError, PackInvalid
@@ -83,6 +85,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report: tuple[ReportRule, ...] = ()
     place: tuple[Place, ...] = ()
     northbound: NorthboundConfig = NorthboundConfig()
+    updates: UpdatesConfig = UpdatesConfig()
     identity: IdentityConfig | None = None  # how the certificate is renewed; none: it is not
     interlock: tuple[InterlockConfig, ...] = ()
 
@@ -119,6 +122,7 @@ class _Check:
         for camera in self._config.camera:
             check_camera(camera, self._name)
         self._within("northbound.sparkplug", "", check_northbound, self._config.northbound)
+        self._within("updates", "url", check_updates, self._config.updates)
         for at, rule in enumerate(self._config.report):
             if not math.isfinite(rule.snapshot_s or 0) or not math.isfinite(rule.deadband or 0):
                 raise self._error(f"report[{at}]", "snapshot_s", "deadband and snapshot_s are finite numbers")

@@ -20,7 +20,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edge.clock import Clock
 from edge.updates.config import UpdatesConfig
@@ -28,6 +28,7 @@ from edge.updates.health import Values, Witness, failing
 from edge.updates.record import Record
 from edge.updates.slots import Slots
 from edge.updates.stage import Stager, satisfied, still_whole
+from edge.updates.wiring import Tell
 from protocols.core.errors import CityBrainError, ContractError, LinkRefused, StoreError, TransportError
 from protocols.updates.document import Wanted, parse
 
@@ -35,10 +36,6 @@ log = logging.getLogger("citybrain.edge.updates")
 
 _LOOK_S = 0.5
 _AGAIN_FIRST_S, _AGAIN_MOST_S = 5.0, 600.0
-
-
-class Tell(Protocol):
-    def __call__(self, state: str, detail: str = "", document: Mapping[str, Any] | None = None) -> None: ...
 
 
 def stop_agent() -> None:
