@@ -16,7 +16,8 @@ from psycopg import Connection
 from cloud.cases.policy import CasePolicy
 from cloud.cases.service import overdue
 from cloud.ingest import cursors
-from cloud.ingest.copy import Rows, copy_in
+from cloud.ingest.clocks import touched_series
+from cloud.ingest.copy import Rows, copy_in, join, pick
 from cloud.ingest.events import EventDesk, insert
 from cloud.ingest.group import Group, Inbound, Reply
 from cloud.ingest.last import LastValues
@@ -32,8 +33,10 @@ from protocols.core.errors import ContractError
 from protocols.core.model import Event
 from protocols.uplink import batch as wire
 from protocols.uplink.topics import parse_up
+from scenarios.engine.intake import AHEAD_MS
 
 _CLOCKS_EVERY_MS = 5_000
+_MOST_STEP_MS = 4_102_444_800_000  # 1970 to 2100
 
 
 class Committer:
@@ -67,6 +70,7 @@ class Committer:
         self._presence.forget()
         self._taker.accounts.forget()
         self._taker.unreadable.forget()
+        self._taker.clocks.forget()
 
     def own(self, conn: Connection[Any], shard: int) -> None:
         """A shard is ours from now on: what its last owner had no time to write is made good bit by bit."""
@@ -95,14 +99,16 @@ class Committer:
             if self._registry.grown:
                 self._registry.grown = False
                 self._rules.refresh(conn)
+            stepped = self._follow_clocks(group)
             self._write_readings(conn, group, now_ms)
+            self._correct_last(conn, now_ms)
             for gateway, events in group.events.items():
                 alarm_times += self._write_events(conn, events, gateway, now_ms)
             self._desk.take(conn, group.own_events, None, now_ms)
             self._write_lanes(conn, group)
             self._last.flush(conn, now_ms)
             self._latency.flush(conn)
-            self._rules.save(conn, group.shards, now_ms, always=bool(alarm_times))
+            self._rules.save(conn, group.shards, now_ms, always=stepped or bool(alarm_times))
             notify_many(conn, "gateway", sorted(group.gateways_changed))
             notify_many(conn, "device", sorted(group.devices_changed))
         self._after(group, alarm_times)
@@ -175,16 +181,33 @@ class Committer:
     def _write_readings(self, conn: Connection[Any], group: Group, now_ms: int) -> None:
         if not group.rows:
             return
-        joined = _join([rows for own in group.rows.values() for rows in own])
+        joined = join([rows for own in group.rows.values() for rows in own])
         group.days = set(np.unique(joined.ts_ms // DAY_MS).tolist())
         self._partitions.ensure(conn, group.days, now_ms)
         copy_in(conn, joined)
-        self._last.see(joined, self._registry.series_infos)
+        self._last.see(_not_ahead(join(group.timed), now_ms) if group.timed else None, self._registry.series_infos)
         self.counts["readings"] += len(joined)
-        for gateway, own in group.rows.items():
+        for gateway, own in group.live.items():
             if self._rules.has(gateway):
-                said = self._rules.step(gateway, _sorted(_join(own)), self._registry.series_infos, now_ms)
+                said = self._rules.step(gateway, _sorted(join(own)), self._registry.series_infos, now_ms)
                 self._desk.take(conn, said, gateway, now_ms)
+
+    def _follow_clocks(self, group: Group) -> bool:
+        """Gateways whose clocks were set: their rules must take an hour that came twice, or never, for what it is."""
+        found = False
+        for gateway, events in group.events.items():
+            for event in events:
+                delta_ms = event.values.get("offset_ms")
+                if event.type == "gw.clock.step" and event.source == gateway and isinstance(delta_ms, int | float):
+                    self._rules.clock_stepped(gateway, round(max(-_MOST_STEP_MS, min(delta_ms, _MOST_STEP_MS))))
+                    found = True
+        return found
+
+    def _correct_last(self, conn: Connection[Any], now_ms: int) -> None:
+        """What a wrong clock called the newest reading may not be it."""
+        for gateway, told in self._taker.clocks.corrected.items():
+            self._last.restate(conn, touched_series(conn, gateway, told), now_ms + AHEAD_MS)
+        self._taker.clocks.corrected.clear()
 
     def _write_events(
         self, conn: Connection[Any], events: list[Event], gateway: str, now_ms: int
@@ -221,18 +244,11 @@ class Committer:
         self._last.committed()
 
 
-def _join(parts: Sequence[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return Rows(
-        np.concatenate([p.series_id for p in parts]),
-        np.concatenate([p.ts_ms for p in parts]),
-        np.concatenate([p.value for p in parts]),
-        np.concatenate([p.lag_ms for p in parts]),
-        np.concatenate([p.quality for p in parts]),
-    )
-
-
 def _sorted(rows: Rows) -> Rows:
-    order = np.lexsort((rows.ts_ms, rows.series_id))
-    return Rows(rows.series_id[order], rows.ts_ms[order], rows.value[order], rows.lag_ms[order], rows.quality[order])
+    return pick(rows, np.lexsort((rows.ts_ms, rows.series_id)))
+
+
+def _not_ahead(rows: Rows, now_ms: int) -> Rows:
+    """A reading from the future would stay the newest until the future is there."""
+    fine = rows.ts_ms <= now_ms + AHEAD_MS
+    return rows if fine.all() else pick(rows, fine)

@@ -90,7 +90,11 @@ class Group:
 
     lanes: dict[LaneKey, LaneChange] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, list[Rows]] = field(default_factory=dict)  # by gateway
+    rows: dict[str, list[Rows]] = field(default_factory=dict)  # by gateway, as they came
+    timed: list[Rows] = field(default_factory=list)  # those whose true times are known, by true time
+    live: dict[str, list[Rows]] = field(
+        default_factory=dict
+    )  # of these, by gateway, what is not from a device's memory
     own_events: list[Event] = field(default_factory=list)  # the core's: links down and back
     latency: list[tuple[str, str, Any]] = field(default_factory=list)  # gateway, kind, source times
     events: dict[str, list[Event]] = field(default_factory=dict)  # by gateway

@@ -43,25 +43,54 @@ class LastValues:
             self._dirty |= self._written
         self._before, self._written = [], set()
 
-    def see(self, rows: Rows, infos: Mapping[int, SeriesInfo]) -> None:
+    def see(self, rows: Rows | None, infos: Mapping[int, SeriesInfo]) -> None:
         self._infos = infos
-        top = int(rows.series_id.max()) + 1
-        if top > len(self._ts):
-            size = max(top, 2 * len(self._ts), 256)
-            self._ts = np.concatenate([self._ts, np.full(size - len(self._ts), np.iinfo(np.int64).min)])
-            self._value = np.concatenate([self._value, np.full(size - len(self._value), np.nan)])
-            self._quality = np.concatenate([self._quality, np.zeros(size - len(self._quality), np.uint8)])
+        if rows is None or not len(rows):
+            return
+        self._reserve(int(rows.series_id.max()) + 1)
         order = np.lexsort((rows.ts_ms, rows.series_id))
         series, times = rows.series_id[order], rows.ts_ms[order]
         newest = np.flatnonzero(np.append(series[1:] != series[:-1], True))
         series, times, order = series[newest], times[newest], order[newest]
         better = times >= self._ts[series]
         series, times, order = series[better], times[better], order[better]
+        self._remember(series)
+        self._ts[series], self._value[series], self._quality[series] = times, rows.value[order], rows.quality[order]
+        self._dirty.update(series.tolist())
+
+    def restate(self, conn: Connection[Any], series: list[int], until_ms: int) -> None:
+        """Corrections have moved readings of these series: their last values from the readings themselves, by true
+        time and not later than ``until_ms``. In the caller's transaction."""
+        if not series:
+            return
+        rows = conn.execute(
+            "insert into last_value (series_id, ts, value, quality) select s, l.ts, l.value, l.quality"
+            " from unnest(%s::int[]) s cross join lateral last_true(s, to_timestamp(%s / 1000.0)) l"
+            " on conflict (series_id) do update set ts = excluded.ts, value = excluded.value,"
+            " quality = excluded.quality"
+            " returning series_id, (extract(epoch from ts) * 1000)::bigint, value, quality",
+            (series, until_ms),
+        ).fetchall()
+        self._reserve(max(series) + 1)
+        found = np.array([row[0] for row in rows], dtype=np.int32)
+        self._remember(found)
+        self._ts[found] = [row[1] for row in rows]
+        self._value[found] = [np.nan if row[2] is None else row[2] for row in rows]
+        self._quality[found] = [row[3] for row in rows]
+        self._dirty -= set(found.tolist())
+
+    def _reserve(self, top: int) -> None:
+        if top > len(self._ts):
+            size = max(top, 2 * len(self._ts), 256)
+            self._ts = np.concatenate([self._ts, np.full(size - len(self._ts), np.iinfo(np.int64).min)])
+            self._value = np.concatenate([self._value, np.full(size - len(self._value), np.nan)])
+            self._quality = np.concatenate([self._quality, np.zeros(size - len(self._quality), np.uint8)])
+
+    def _remember(self, series: Int32s) -> None:
+        """What these were, should the transaction fail."""
         if not self._before:
             self._dirty_before = self._dirty | self._written
         self._before.append((series, self._ts[series], self._value[series], self._quality[series]))
-        self._ts[series], self._value[series], self._quality[series] = times, rows.value[order], rows.quality[order]
-        self._dirty.update(series.tolist())
 
     def flush(self, conn: Connection[Any], now_ms: int) -> None:
         """In the caller's transaction; :meth:`committed` or :meth:`forget` must follow."""
@@ -109,8 +138,7 @@ class LastValues:
             conn.execute(
                 "insert into last_value (series_id, ts, value, quality)"
                 " select s.series_id, r.ts, r.value, r.quality from series s join device d using (device_id)"
-                " left join last_value v using (series_id) cross join lateral (select ts, value, quality from reading r"
-                " where r.series_id = s.series_id and r.ts > coalesce(v.ts, '-infinity') order by ts desc limit 1) r"
+                " cross join lateral last_true(s.series_id, now() + interval '10 minutes') r"
                 " where d.gateway_id = %s on conflict (series_id) do update set ts = excluded.ts,"
                 " value = excluded.value, quality = excluded.quality where excluded.ts >= last_value.ts",
                 (self._repair[-1],),

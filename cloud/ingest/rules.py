@@ -47,6 +47,14 @@ class Rules:
         self._shards.add(shard)
         self.refresh(conn)
 
+    def disown(self, conn: Connection[Any], shard: int, now_ms: int) -> None:
+        """The next owner goes on where these engines stand."""
+        self._shards.discard(shard)
+        gone = {row[0] for row in conn.execute("select gateway_id from gateway where shard = %s", (shard,))}
+        self.save(conn, gone & self._gateways.keys(), now_ms, always=True)
+        for gateway in gone:
+            self._gateways.pop(gateway, None)
+
     def reload(self, conn: Connection[Any]) -> None:
         """A transaction was rolled back: back to the state in the tables."""
         self._gateways.clear()
@@ -111,6 +119,15 @@ class Rules:
     def events(self, events: Sequence[Event], now_ms: int) -> list[Event]:
         """What gateways reported, told to every engine: a fire at one gateway concerns the lane at another."""
         return [said for rules in self._gateways.values() for said in rules.engine.events(events, now_ms)]
+
+    def clock_stepped(self, gateway: str, delta_ms: int) -> None:
+        """The gateway's clock was set: what it told before was as long ago as ever."""
+        rules = self._gateways.get(gateway)
+        if rules is None:
+            return
+        rules.engine.clock_stepped(delta_ms)
+        if rules.complete_ms is not None:
+            rules.complete_ms += delta_ms
 
     def progress(self, gateway: str, complete_ms: int) -> None:
         """The gateway has told us everything up to here."""

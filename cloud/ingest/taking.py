@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from psycopg import Connection
 
 from cloud.ingest import evidence, parts
+from cloud.ingest.clocks import Clocks, as_said
 from cloud.ingest.copy import Rows
 from cloud.ingest.deadletters import DeadLetters
 from cloud.ingest.group import Group, Inbound, LaneChange, LaneKey
@@ -49,6 +50,7 @@ class Taker:
         self.accounts = Accounts()
         self.unreadable = Unreadable()
         self.letters = DeadLetters(counts)
+        self.clocks = Clocks()
 
     def take(self, conn: Connection[Any], message: Inbound, group: Group, now_ms: int, *, follow: bool = True) -> None:
         """``follow``: with a row, those held behind it as well."""
@@ -136,7 +138,7 @@ class Taker:
             refusal = _in_part(left_out, strangers, table)
             if refusal is not None:
                 self._set_aside(conn, message, topic, envelope, refusal, group, change)
-            self._collect(batch, gateway, topic, table, group, change)
+            self._collect(conn, batch, gateway, topic, table, group, change)
         change.seq = envelope.seq
         change.batches += 1
         change.size += len(message.payload)
@@ -159,6 +161,7 @@ class Taker:
 
     def _collect(
         self,
+        conn: Connection[Any],
         batch: wire.Batch,
         gateway: Gateway,
         topic: UpTopic,
@@ -168,6 +171,7 @@ class Taker:
     ) -> None:
         readings = batch.readings
         place = (gateway.gateway_id, batch.epoch, topic.channel)
+        self.clocks.take(conn, gateway.gateway_id, batch.corrections)
         if len(readings):
             where = table.places(readings.alias)
             decimals = table.decimals[where]
@@ -176,13 +180,14 @@ class Taker:
             if as_bits.any():
                 value[as_bits] = readings.integer[as_bits].view(np.float64)
             value[readings.quality == Quality.MISSING] = np.nan
-            rows = Rows(table.series_id[where], readings.ts_ms, value, readings.lag_ms, readings.quality)
+            runs = as_said(len(readings), batch.clock_run)
+            rows = Rows(table.series_id[where], readings.ts_ms, value, readings.lag_ms, readings.quality, runs)
             group.rows.setdefault(gateway.gateway_id, []).append(rows)
+            self._at_true_time(conn, batch, gateway.gateway_id, rows, group)
             change.digest = add(
                 change.digest, digest(table.hashes[where], readings.ts_ms, readings.integer, readings.quality)
             )
             change.readings += len(readings)
-            group.latency.append((gateway.gateway_id, "sensor_to_commit", readings.ts_ms))
             if batch.clock == wire.CLOCK_UNKNOWN:
                 group.gaps += clock_pieces(place, batch)
         if batch.events:
@@ -194,6 +199,17 @@ class Taker:
                 change.thinned += stone.readings
                 change.thinned_digest = add(change.thinned_digest, stone.digest)
                 change.unproven += bool(stone.readings and not stone.digest)
+
+    def _at_true_time(self, conn: Connection[Any], batch: wire.Batch, gateway: str, rows: Rows, group: Group) -> None:
+        """What may become a last value, and what rules may see: not the times of a clock that knew none."""
+        known = self.clocks.true_ms(conn, gateway, batch.clock_run, rows.ts_ms, rows.lag_ms)
+        if batch.clock == wire.CLOCK_UNKNOWN and known is None:
+            return
+        timed = rows if known is None else replace(rows, ts_ms=known)
+        group.timed.append(timed)
+        if not batch.historical:
+            group.live.setdefault(gateway, []).append(timed)
+            group.latency.append((gateway, "sensor_to_commit", timed.ts_ms))
 
     def _device_state(self, conn: Connection[Any], gateway: Gateway, state: wire.DeviceState, group: Group) -> bool:
         """False if the device belongs to another gateway, which alone may say how it is."""
