@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from cloud.console.widgets import Ask, NavRail, TopBar
 from cloud.console.words import compact, number
 from cloud.query import alarms
 from cloud.query.rows import Summary
+from cloud.query.summary import summary as read_summary
 from protocols.core.errors import StoreError
 
 LEVELS = ("red", "orange", "yellow", "blue")
@@ -29,6 +31,7 @@ class Shell:
         self._tab = tab
         self._seen_summary = -1
         self._seen_live: bool | None = None
+        self._summary: Summary | None = None
         self._rung: set[str] = set()
         self._rang_s = 0.0
         words = tab.words
@@ -60,11 +63,11 @@ class Shell:
             operator={
                 "name": tab.operator.name,
                 "role": words(f"role.{tab.operator.role}"),
-                "admin": tab.operator.may("admin"),
+                "admin": tab.may("operator.manage"),
             },
             muted=tab.prefs.muted,
         )
-        self._show_summary(tab.services.hub.summary)
+        self._show_summary(tab.services.hub.summary if tab.sight.everything else None)
         self._top.listen("theme", self._theme)
         self._top.listen("lang", self._language)
         self._top.listen("mute", self._mute)
@@ -87,9 +90,21 @@ class Shell:
         hub = self._tab.services.hub
         if hub.summary_no != self._seen_summary or hub.connected != self._seen_live:
             self._seen_summary, self._seen_live = hub.summary_no, hub.connected
-            self._show_summary(hub.summary)
+            self._summary = await self._own_summary()
+            self._show_summary(self._summary)
         changes = await self._tab.tick()
-        await self._listen(changes, hub.summary)
+        await self._listen(changes, self._summary)
+
+    async def _own_summary(self) -> Summary | None:
+        """The city's figures, or those of the places this operator may see."""
+        seen = self._tab.sight
+        if seen.everything:
+            return self._tab.services.hub.summary
+        try:
+            async with self._tab.services.pool.connection() as conn:
+                return await read_summary(conn, datetime.now(UTC), sight=seen)
+        except (StoreError, psycopg.Error):
+            return None  # the view says that the database is away
 
     async def _listen(self, changes: Changes, summary: Summary | None) -> None:
         """Ring for what is new; ring on while a red alarm waits."""
@@ -99,7 +114,7 @@ class Shell:
             try:
                 async with self._tab.services.pool.connection() as conn:
                     for alarm_id in sorted(new)[:40]:
-                        alarm = await alarms.alarm(conn, alarm_id)
+                        alarm = await alarms.alarm(conn, alarm_id, sight=self._tab.sight)
                         if alarm is None or alarm.state != "raised" or alarm.level not in LEVELS:
                             continue
                         self._rung.add(alarm_id)

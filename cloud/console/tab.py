@@ -18,12 +18,16 @@ import psycopg
 from nicegui import background_tasks, ui
 
 from cloud.api.deps import Services
-from cloud.auth.service import Operator
+from cloud.auth import policy
+from cloud.auth.operator import Operator
 from cloud.auth.sessions import Token
+from cloud.auth.sight import Thing, place
+from cloud.auth.sight import of as sight_of
 from cloud.console.prefs import Prefs
 from cloud.console.widgets import Ask
 from cloud.console.words import Words
 from cloud.query.live import Change
+from cloud.query.sight import Sight
 from protocols.core.errors import CityBrainError, StoreError
 
 log = logging.getLogger(__name__)
@@ -97,14 +101,24 @@ class Tab:
             await self.run_view(changes)
         if time.monotonic() - self._checked_s > 20:
             self._checked_s = time.monotonic()
-            if await self.session() is None:
+            if await self.session(active=False) is None:
                 self.client.run_javascript("location.href = '/login'")
         return changes
 
-    async def session(self) -> Operator | None:
-        """The operator as the database has him now; None once logged out, or the password changed elsewhere."""
+    @property
+    def sight(self) -> Sight:
+        """What this operator may see; every read of a view is given it."""
+        return sight_of(self.operator)
+
+    def may(self, action: policy.Action) -> bool:
+        """Whether there is a place where he may: for what a page offers. What is done is checked when it is done."""
+        return policy.anywhere(self.operator, action)
+
+    async def session(self, *, active: bool = True) -> Operator | None:
+        """The operator as the database has him now; None once logged out, or the password changed elsewhere.
+        ``active=False`` is the page asking by itself, which keeps no session alive."""
         try:
-            found = await self.services.accounts.check(self.text)
+            found = await self.services.accounts.check(self.text, active=active)
         except StoreError:
             return self.operator  # not knowing is no reason to throw somebody out
         if found is None:
@@ -112,14 +126,22 @@ class Tab:
         self.operator = found[0]
         return self.operator
 
-    async def act(self, step: Callable[[str], Awaitable[None]], said: str) -> bool:
-        """Do something in this operator's name if he still may; says in a toast what came of it."""
+    async def act(
+        self,
+        step: Callable[[str], Awaitable[None]],
+        said: str,
+        *,
+        action: policy.Action = "case.act",
+        thing: tuple[Thing, str] | None = None,
+    ) -> bool:
+        """Do something in this operator's name if he still may, with this thing (None: with the whole city); says in a
+        toast what came of it."""
         operator = await self.session()
-        if operator is None or operator.must_change:
+        if operator is None or operator.held_up:
             self.toast(self.words("common.session_over"), bad=True)
             self.client.run_javascript("location.href = '/login'")
             return False
-        if not operator.may("operator"):
+        if not await self._allowed(operator, action, thing):
             self.toast(self.words("common.not_allowed", role=self.words(f"role.{operator.role}")), bad=True)
             return False
         try:
@@ -132,6 +154,16 @@ class Tab:
         self.toast(said)
         self.reload()
         return True
+
+    async def _allowed(self, operator: Operator, action: policy.Action, thing: tuple[Thing, str] | None) -> bool:
+        if thing is None:
+            return policy.allowed(operator, action)
+        try:
+            async with self.services.pool.connection() as conn:
+                scope = await place(conn, *thing)
+        except StoreError:
+            return False
+        return policy.allowed(operator, action, scope)
 
     def ask(
         self,

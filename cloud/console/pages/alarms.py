@@ -79,13 +79,14 @@ def build(tab: Tab, id: str = "", level: str = "") -> None:
                 conn,
                 states=_STATES[chosen["state"]],
                 levels=[chosen["level"]] if chosen["level"] else (),
+                sight=tab.sight,
                 limit=size["limit"],
             )
             if not chosen["id"] and page.items:
                 chosen["id"] = page.items[0].alarm_id
             one = next((a for a in page.items if a.alarm_id == chosen["id"]), None)
             if one is None and chosen["id"]:
-                one = await alarms.alarm(conn, chosen["id"])
+                one = await alarms.alarm(conn, chosen["id"], sight=tab.sight)
         return _Data(page, one)
 
     def show(data: _Data) -> None:
@@ -122,9 +123,11 @@ def build(tab: Tab, id: str = "", level: str = "") -> None:
             await tab.services.acts.acknowledge(alarm_id, who)
 
         async with tab.services.pool.connection() as conn:
-            alarm = await alarms.alarm(conn, alarm_id)
+            alarm = await alarms.alarm(conn, alarm_id, sight=tab.sight)
         what = words.event(alarm.type) if alarm else alarm_id
-        await tab.act(step, words("alarms.acknowledged", what=what))
+        await tab.act(
+            step, words("alarms.acknowledged", what=what), action="alarm.acknowledge", thing=("alarm", alarm_id)
+        )
 
     async def acted(args: dict[str, str]) -> None:
         if args.get("name") == "take":
@@ -154,7 +157,7 @@ def _row(tab: Tab, alarm: Alarm) -> dict[str, Any]:
             "where": [words.either(alarm.device_zh, alarm.device_en, alarm.device_id), state],
             "onset": marks.ms(alarm.onset_at),
             "take": _take(tab, alarm),
-            "acts": acts if waits and tab.operator.may("operator") else [],
+            "acts": acts if waits and tab.may("alarm.acknowledge") else [],
         },
     }
 
@@ -204,7 +207,7 @@ def _card(tab: Tab, alarm: Alarm | None, take: Any) -> None:
                 sanitize=False,
             )
         with ui.element("div").classes("cb-bar"):
-            if alarm.state == "raised" and tab.operator.may("operator"):
+            if alarm.state == "raised" and tab.may("alarm.acknowledge"):
 
                 async def take_it() -> None:
                     await take(alarm.alarm_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nicegui import ui
 
+from cloud.auth import policy, sight
 from cloud.cases.flows import FLOWS, Action
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
@@ -35,6 +36,7 @@ class _Data:
     page: Page[Case]
     chosen: CaseDetail | None
     actions: list[Action]
+    may_act: bool
 
 
 def build(tab: Tab, id: str = "") -> None:
@@ -80,18 +82,20 @@ def build(tab: Tab, id: str = "") -> None:
         async with tab.services.pool.connection() as conn:
             page = await cases.cases(
                 conn, open_only=wanted["scope"] == "open", text=wanted["text"], department=wanted["department"],
-                limit=size["limit"],
+                sight=tab.sight, limit=size["limit"],
             )  # fmt: skip
             if wanted["id"] is None and page.items:
                 wanted["id"] = page.items[0].case_id
-            chosen = await cases.case(conn, wanted["id"]) if wanted["id"] is not None else None
+            chosen = await cases.case(conn, wanted["id"], sight=tab.sight) if wanted["id"] is not None else None
+            scope = await sight.place(conn, "case", str(wanted["id"])) if chosen is not None else None
         actions: list[Action] = []
-        if chosen is not None:
+        may_act = scope is not None and policy.allowed(tab.operator, "case.act", scope)
+        if chosen is not None and may_act:
             try:
                 actions = await tab.services.acts.offers(chosen.case.case_id, tab.operator.name)
             except CityBrainError as error:
                 tab.toast(str(error), bad=True)
-        return _Data(page, chosen, actions)
+        return _Data(page, chosen, actions, may_act)
 
     def show(data: _Data) -> None:
         listing.put(
@@ -109,7 +113,7 @@ def build(tab: Tab, id: str = "") -> None:
                     hint = marks.empty("cases", words("cases.pick"), words("cases.pick_hint"))
                     ui.html(hint, sanitize=False).style("height:100%")
                 else:
-                    _detail(tab, data.chosen, data.actions)
+                    _detail(tab, data.chosen, data.actions, data.may_act)
 
     async def open_case(case_id: int) -> None:
         wanted["id"] = int(case_id)
@@ -171,7 +175,7 @@ def _clocks(case: Case) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _detail(tab: Tab, found: CaseDetail, actions: list[Action]) -> None:
+def _detail(tab: Tab, found: CaseDetail, actions: list[Action], may_act: bool) -> None:
     words, case = tab.words, found.case
     with (
         ui.element("div").classes("body cb-stack").style("padding:18px 20px").props(f'data-case-open="{case.case_id}"')
@@ -205,7 +209,7 @@ def _detail(tab: Tab, found: CaseDetail, actions: list[Action]) -> None:
                 for name, due, done in _clocks(case)
             ],
         )
-        _buttons(tab, case, actions)
+        _buttons(tab, case, actions, may_act)
         with ui.element("div").classes("cb-cols").style("grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:24px"):
             with ui.element("div").classes("cb-stack"):
                 ui.html(_title(words("cases.timeline")) + _timeline(tab, case, found.transitions), sanitize=False)
@@ -245,10 +249,10 @@ def _way(tab: Tab, found: CaseDetail) -> str:
     return f'<div class="cb-flow">{"".join(parts)}</div>'
 
 
-def _buttons(tab: Tab, case: Case, actions: list[Action]) -> None:
+def _buttons(tab: Tab, case: Case, actions: list[Action], may_act: bool) -> None:
     words = tab.words
-    if not tab.operator.may("operator"):
-        ui.label(words("cases.read_only")).classes("cb-sub")
+    if not may_act:
+        ui.label(words("cases.not_yours" if tab.may("case.act") else "cases.read_only")).classes("cb-sub")
         return
     if not actions:
         ui.label(words("cases.ended")).classes("cb-sub")
@@ -270,7 +274,7 @@ def _ask(tab: Tab, case: Case, action: Action) -> None:
         async def step(who: str) -> None:
             await tab.services.acts.act(case.case_id, action.id, who, reason, case.version)
 
-        await tab.act(step, words("cases.done", action=label))
+        await tab.act(step, words("cases.done", action=label), thing=("case", str(case.case_id)))
 
     tab.ask(
         words("cases.ask_title", action=label, number=case.number),

@@ -73,11 +73,13 @@ def build(tab: Tab, id: str = "") -> None:
         now = datetime.now(UTC)
         span = (now - timedelta(hours=_RANGES[chosen["range"]]), now)
         async with tab.services.pool.connection() as conn:
-            detail = await fleet.device(conn, id, now)
+            detail = await fleet.device(conn, id, now, sight=tab.sight)
             if detail is None:
                 return _Data(None, [], [], None, span)
-            open_alarms = (await alarms.alarms(conn, states=("raised", "acknowledged"), device_id=id, limit=20)).items
-            happened = (await events.events(conn, device_id=id, limit=_EVENTS)).items
+            open_alarms = (
+                await alarms.alarms(conn, states=("raised", "acknowledged"), device_id=id, sight=tab.sight, limit=20)
+            ).items
+            happened = (await events.events(conn, device_id=id, sight=tab.sight, limit=_EVENTS)).items
             if chosen["series"] is None and detail.values:
                 alarmed = {a.point for a in open_alarms}
                 first = next((v for v in detail.values if v.point in alarmed), detail.values[0])

@@ -43,7 +43,7 @@ def build(tab: Tab, state: str = "", gateway: str = "") -> None:
 
     async def filters() -> None:
         async with tab.services.pool.connection() as conn:
-            gateways = (await fleet.gateways(conn, datetime.now(UTC), limit=500)).items
+            gateways = (await fleet.gateways(conn, datetime.now(UTC), sight=tab.sight, limit=500)).items
             types = await fleet.device_types(conn)
         with bar:
             filter_bar = FilterBar(
@@ -98,6 +98,7 @@ def build(tab: Tab, state: str = "", gateway: str = "") -> None:
                 gateway_id=chosen["gateway"],
                 device_type=chosen["type"],
                 order="worst",
+                sight=tab.sight,
                 limit=size["limit"],
             )
 

@@ -74,10 +74,10 @@ def build(tab: Tab, id: str = "") -> None:
     async def load(_: Changes) -> _Data:
         now = datetime.now(UTC)
         async with tab.services.pool.connection() as conn:
-            page = await fleet.gateways(conn, now, limit=_PAGE)
+            page = await fleet.gateways(conn, now, sight=tab.sight, limit=_PAGE)
             if not wanted["id"] and page.items:
                 wanted["id"] = page.items[0].gateway_id
-            chosen = await fleet.gateway(conn, wanted["id"], now) if wanted["id"] else None
+            chosen = await fleet.gateway(conn, wanted["id"], now, sight=tab.sight) if wanted["id"] else None
             letters = (await events.dead_letters(conn, gateway_id=wanted["id"], limit=50)).items if chosen else []
         return _Data(page, chosen, letters)
 

@@ -57,8 +57,8 @@ def build(tab: Tab) -> None:
                     view["box"] = extent
                     city.put(start=list(extent))
                     city.run_method("fit", list(extent))
-            points = await spatial.map_points(conn, datetime.now(UTC), *view["box"])
-            open_alarms = await alarms.alarms(conn, states=("raised", "acknowledged"), limit=_FEED)
+            points = await spatial.map_points(conn, datetime.now(UTC), *view["box"], sight=tab.sight)
+            open_alarms = await alarms.alarms(conn, states=("raised", "acknowledged"), sight=tab.sight, limit=_FEED)
         return points, open_alarms.items, {a.device_id for a in open_alarms.items if a.state == "raised"}
 
     def show(data: tuple[list[MapPoint], list[Alarm], set[str]]) -> None:
