@@ -219,6 +219,7 @@ class ClockGuard:
         self.unset_ms = before.unset_ms
         if not self.known and not self.unset_ms:
             self._steps.append(Step(steady_ms + self._runs[-1].line_ms, 0, "boot", False, self.run))
+        self._settle_ms = steady_ms + _SETTLE_MS  # what had not been decided when we went
         self._follow(wall_ms, steady_ms)
 
     # -- inside, under the lock -----------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ class ClockGuard:
             offset_ms = truth.line_ms - run.line_ms
             if abs(offset_ms) < TOLERANCE_MS:
                 offset_ms = 0  # it was taken back: nothing was wrong
-            if offset_ms != run.told_ms:
+            if abs(offset_ms - run.told_ms) >= TOLERANCE_MS:
                 self._corrections += _corrections(run, offset_ms)
                 run.told_ms = offset_ms
                 self.changed = True
