@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from citybrain_cli import identity, slots
+from citybrain_cli import doctor, identity, slots
 from protocols.core.errors import ConfigError, LinkDown
 
 
@@ -29,6 +29,8 @@ def add(commands: Any) -> None:
 
     identity.add_edge(edge)
     slots.add(edge)
+    doctor.add_edge(edge)
+
     order = edge.add_parser("command", help="tell a device of the running agent to do something")
     order.add_argument("config", type=Path, help="the gateway's TOML file")
     order.add_argument("device", help="device id")

@@ -24,6 +24,7 @@ from edge.connectors.base import Commandable, Connector, LinkFactory
 from edge.connectors.build import build
 from edge.core_orders import CoreOrders
 from edge.devices import Devices
+from edge.doctor.own import OwnCommands
 from edge.evidence import Still
 from edge.interlocks import Interlocks
 from edge.northbound.config import SparkplugNorthConfig
@@ -271,6 +272,15 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
     parts.telemetry.uplink = uplink
     parts.twin.handlers["config"] = remote.handler
     updates = attach_updates(parts.twin, config.updates, base, clock, parts.telemetry.health)
+    own = OwnCommands(
+        config,
+        base,
+        clock,
+        health=parts.telemetry.health,
+        devices=parts.pipeline.devices_heard,
+        report=parts.pipeline.reported,
+    )
+    own.attach(parts.desk)
     remote.healthy = lambda: uplink.connected and uplink.live
     try:
         async with asyncio.TaskGroup() as group:
@@ -288,6 +298,7 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
                     config.gateway.status_listen,
                     base / config.gateway.state_dir,
                     parts.telemetry.health,
+                    parts.pipeline.devices_heard,
                 )
                 group.create_task(page.run(), name="status")
     except BaseExceptionGroup as errors:
@@ -296,4 +307,5 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
             raise others from None
         log.info("starting anew with another configuration")
     finally:
+        own.detach()
         parts.outbox.close()

@@ -198,6 +198,10 @@ class Pipeline:
         self._urgent.set()
         self._dirty.set()
 
+    def devices_heard(self) -> dict[str, bool]:
+        """Devices heard of since the start, by whether they answer."""
+        return dict(self._online)
+
     def tick(self) -> None:
         if self._time is not None:
             self._time.guard.look()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from protocols.core.errors import ConfigError
@@ -40,7 +41,14 @@ _STYLE = (
 
 
 class StatusPage:
-    def __init__(self, gateway: str, listen: str, state_dir: Path, health: Health) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        listen: str,
+        state_dir: Path,
+        health: Health,
+        devices: Callable[[], Mapping[str, bool]] = dict,
+    ) -> None:
         host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal():
             raise ConfigError(f"gateway.status_listen {listen!r}: host:port")
@@ -48,6 +56,7 @@ class StatusPage:
         self._gateway = gateway
         self._file = state_dir / "status.json"
         self._health = health
+        self._devices = devices
 
     async def run(self) -> None:
         server = await asyncio.start_server(self._answer, self._host, self._port, limit=8192)
@@ -77,7 +86,13 @@ class StatusPage:
     def _page(self, path: bytes) -> tuple[str, str, bytes]:
         values, texts = self._health()
         if path == b"/status.json":
-            body = {"gateway": self._gateway, "values": values, "texts": texts}
+            body = {
+                "gateway": self._gateway,
+                "pid": os.getpid(),
+                "values": values,
+                "texts": texts,
+                "devices": dict(self._devices()),
+            }
             return "200 OK", "application/json", json.dumps(body, ensure_ascii=False).encode()
         if path != b"/":
             return "404 Not Found", "text/plain", b"not found"

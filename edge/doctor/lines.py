@@ -1,0 +1,208 @@
+"""The lines to the devices: serial ports, addresses to dial, ports to listen on.
+
+A port that a running agent serves is left alone: nothing is opened twice, no meter is asked twice at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge.connectors.config import TCP_PREFIX, ConnectorConfig, split_address
+from edge.doctor.finding import Finding
+from protocols.core.errors import ConfigError
+
+DIAL_S = 3.0
+_AT_A_TIME = 16
+
+
+def serial(connector: str, port: str, own_pids: frozenset[int], dev: Path = Path("/dev")) -> Iterator[Finding]:
+    """A device file. ``own_pids``: processes that may hold it, because they are ours."""
+    path = Path(port)
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        there = ", ".join(sorted(str(p) for kind in ("ttyUSB*", "ttyACM*", "ttyAMA*") for p in dev.glob(kind)))
+        yield Finding(
+            area="line",
+            code="serial.missing",
+            level="bad",
+            about=connector,
+            zh=f"串口 {port} 不存在；现有：{there or '无'}",
+            en=f"no serial port {port}; there is {there or 'none'}",
+            todo_zh="插好 USB 转接器；用 /dev/serial/by-id/ 下的名字，重启后不变",
+            todo_en="plug the adapter in; names below /dev/serial/by-id/ stay the same after a restart",
+        )
+        return
+    if not stat.S_ISCHR(mode):
+        yield Finding(
+            area="line",
+            code="serial.no_device",
+            level="bad",
+            about=connector,
+            zh=f"{port} 不是设备文件",
+            en=f"{port} is no device file",
+            todo_zh="改正配置中的 port",
+            todo_en="correct `port` in the configuration",
+        )
+        return
+    if not os.access(path, os.R_OK | os.W_OK):
+        yield Finding(
+            area="line",
+            code="serial.permission",
+            level="bad",
+            about=connector,
+            zh=f"没有读写 {port} 的权限",
+            en=f"no permission to read and write {port}",
+            todo_zh="把运行账户加入该文件的组：usermod -aG dialout citybrain，然后重启服务",
+            todo_en="add the agent's user to the file's group: usermod -aG dialout citybrain; restart the service",
+        )
+        return
+    for pid, name in _holders(path):
+        if pid not in own_pids:
+            yield Finding(
+                area="line",
+                code="serial.busy",
+                level="bad",
+                about=connector,
+                zh=f"{port} 被其他程序占用：{name}（进程 {pid}）",
+                en=f"{port} is held by {name} (process {pid})",
+                todo_zh="停止该程序；ModemManager 常会抢占串口，可停用",
+                todo_en="stop it; ModemManager likes to grab serial ports and can be disabled",
+            )
+            return
+    yield Finding(
+        area="line", code="serial.fine", level="ok", about=connector, zh=f"串口 {port} 可用", en=f"{port} is usable"
+    )
+
+
+def _holders(path: Path) -> Iterator[tuple[int, str]]:
+    """Processes that have the device open, as far as we may see."""
+    wanted = path.resolve()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            if any(fd.readlink() == wanted for fd in (process / "fd").iterdir()):
+                yield int(process.name), (process / "comm").read_text(errors="replace").strip()
+
+
+def serial_port(config: ConnectorConfig) -> str | None:
+    port = getattr(config, "port", None)
+    return port if isinstance(port, str) and not port.startswith(TCP_PREFIX) else None
+
+
+def dialled(config: ConnectorConfig) -> list[tuple[str, int]]:
+    """Where this connector dials over TCP."""
+    out: list[tuple[str, int]] = []
+    port = getattr(config, "port", "")
+    if isinstance(port, str) and port.startswith(TCP_PREFIX):
+        out.append(split_address(port.removeprefix(TCP_PREFIX), "port"))
+    url = getattr(config, "url", "")
+    if isinstance(url, str) and url:
+        parts = urlsplit(url)
+        usual = {"mqtt": 1883, "mqtts": 8883, "opc.tcp": 4840, "http": 80, "https": 443}
+        if parts.hostname:
+            out.append((parts.hostname, parts.port or usual.get(parts.scheme, 0)))
+    kind = type(config).__struct_config__.tag
+    if kind in ("modbus-tcp", "gb20999"):
+        address = str(getattr(config, "address", ""))
+        if not address.startswith("udp://"):
+            out.append(split_address(address.removeprefix(TCP_PREFIX), "address"))
+    if kind == "onvif":
+        out += [split_address(str(device.address), "address") for device in config.device if hasattr(device, "address")]
+    return [(host, number) for host, number in out if number]
+
+
+async def reach(connector: str, targets: Sequence[tuple[str, int]]) -> AsyncIterator[Finding]:
+    limit = asyncio.Semaphore(_AT_A_TIME)
+
+    async def one(host: str, port: int) -> Finding:
+        async with limit:
+            return await _reach(connector, host, port)
+
+    for finding in await asyncio.gather(*(one(host, port) for host, port in targets)):
+        yield finding
+
+
+async def _reach(connector: str, host: str, port: int) -> Finding:
+    what = f"{host}:{port}"
+    try:
+        async with asyncio.timeout(DIAL_S):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except TimeoutError:
+        return Finding(
+            area="line",
+            code="dial.silent",
+            level="bad",
+            about=connector,
+            zh=f"{what} {DIAL_S:g} 秒内没有应答",
+            en=f"{what} does not answer within {DIAL_S:g} s",
+            todo_zh="检查设备电源、网线、IP 与网段、防火墙",
+            todo_en="power, cable, IP address and network, firewall",
+        )
+    except ConnectionRefusedError:
+        return Finding(
+            area="line",
+            code="dial.refused",
+            level="bad",
+            about=connector,
+            zh=f"{what} 拒绝连接：主机在，但端口没有服务",
+            en=f"{what} refuses: the host is there, nothing listens",
+            todo_zh="检查端口号；有的设备只允许一个主站，先断开其他主站",
+            todo_en="check the port number; some devices take one master only: disconnect the other",
+        )
+    except OSError as error:
+        return Finding(
+            area="line",
+            code="dial.failed",
+            level="bad",
+            about=connector,
+            zh=f"{what} 无法连接：{error.strerror or error}",
+            en=f"{what}: {error.strerror or error}",
+            todo_zh="检查地址与路由",
+            todo_en="check the address and the route",
+        )
+    return Finding(
+        area="line", code="dial.fine", level="ok", about=connector, zh=f"{what} 可连接", en=f"{what} answers"
+    )
+
+
+def listens(connector: str, listen: str) -> Iterator[Finding]:
+    """Whether we could listen there. Only where no agent of ours runs."""
+    try:
+        host, port = split_address(listen, "listen")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except ConfigError as error:
+        yield Finding(area="config", code="listen.wrong", level="bad", about=connector, zh=str(error), en=str(error))
+    except OSError as error:
+        busy = error.errno == errno.EADDRINUSE
+        yield Finding(
+            area="line",
+            code="listen.busy" if busy else "listen.failed",
+            level="bad",
+            about=connector,
+            zh=f"{listen} {'已被其他程序占用' if busy else f'不能监听：{error.strerror}'}",
+            en=f"{listen} {'is taken by another program' if busy else f'cannot be listened on: {error.strerror}'}",
+            todo_zh="`ss -ltnp` 查看占用者；1024 以下端口需要特权"
+            if busy
+            else "检查本机是否有该地址；1024 以下端口需要特权",
+            todo_en="`ss -ltnp` names the program"
+            if busy
+            else "is the address one of ours? ports below 1024 need a right",
+        )
+    else:
+        yield Finding(
+            area="line", code="listen.free", level="ok", about=connector, zh=f"{listen} 可监听", en=f"{listen} is free"
+        )
