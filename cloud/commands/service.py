@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 
 from cloud.audit import Entry, record
 from cloud.notify import notify
+from cloud.nul import has_nul
 from protocols.core.errors import CityBrainError, ConfigError
 from protocols.core.ids import uuid7
 from protocols.devices import load as load_type
@@ -99,6 +100,8 @@ def request(
     """Ask for one. The same key of the same person gives the order that it gave before, whatever became of it.
 
     Raises CommandRefused. In the caller's transaction."""
+    if has_nul([device_id, name, dict(arguments), idempotency_key]):
+        raise CommandRefused("argument", "a NUL character is in it")
     if idempotency_key is not None:
         if not 0 < len(idempotency_key) <= 128:
             raise CommandRefused("key", "an idempotency key has 1 to 128 characters")

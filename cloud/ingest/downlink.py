@@ -61,7 +61,8 @@ class Downlink:
         confirmed = [one.command_id for one in self._on_their_way if one.confirmed()]
         if confirmed:
             conn.execute(
-                "update command set state = 'sent', sent_at = now() where command_id = any(%s) and state = 'queued'",
+                "update command set sent_at = now(), state = case when state = 'queued' then 'sent' else state end"
+                " where command_id = any(%s) and sent_at is null",
                 (confirmed,),
             )
             gone = set(confirmed)

@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from cloud.audit import Entry, record
 from cloud.notify import notify
+from cloud.nul import has_nul
 from cloud.twin import schema
 from protocols.core.errors import CityBrainError
 from protocols.uplink.batch import MAX_DOCUMENT_BYTES, Reported
@@ -105,9 +106,24 @@ def desire(
         raise TwinInvalid("", f"no document is called {name!r}; there are {', '.join(sorted(CHECKS))}")
     if len(json.dumps(document, ensure_ascii=False).encode()) > MAX_DOCUMENT_BYTES:
         raise TwinInvalid("", f"longer than {MAX_DOCUMENT_BYTES} bytes")
+    if has_nul([gateway_id, author, comment, dict(document)]):
+        raise TwinInvalid("", "a NUL character is in it")
     CHECKS[name](document)
     if conn.execute("select 1 from gateway where gateway_id = %s", (gateway_id,)).fetchone() is None:
         raise TwinNotFound(f"no gateway {gateway_id!r}")
+    with conn.transaction():
+        return _write(conn, gateway_id, name, document, author, comment, based_on)
+
+
+def _write(
+    conn: Connection[Any],
+    gateway_id: str,
+    name: str,
+    document: Mapping[str, Any],
+    author: str,
+    comment: str,
+    based_on: int | None,
+) -> int:
     row = conn.execute(
         "insert into twin_reported as t (gateway_id, name, wanted) values (%s, %s, 1)"
         " on conflict (gateway_id, name) do update set wanted = t.wanted + 1 returning wanted",
