@@ -1,4 +1,4 @@
-"""The guard before the gateway's clock, with a clock that a test sets: boots in 1970, steps, jumps that are taken back."""
+"""The guard before the gateway's clock, with a clock that a test sets: 1970, steps, jumps that are taken back."""
 
 from __future__ import annotations
 
