@@ -65,12 +65,13 @@ def unpack(bundle: Path, folder: Path, content: str, base: Path | None = None) -
 def _unpack(file: IO[bytes], folder: Path, content: str, base: Path | None) -> tuple[Manifest, bytes]:
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
     with zstd.ZstdFile(file, options=options) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
-        data = _take(tar, MANIFEST, MAX_MANIFEST_BYTES)
+        members = iter(tar)
+        data = _first(tar, next(members, None))
         if content_id(data) != content:
             raise ContractError("the bundle is not the content that was signed", reason="bundle")
         manifest = read_manifest(data)
         wanted = manifest.by_path()
-        for member in tar:
+        for member in members:
             stream = tar.extractfile(member) if member.isreg() else None
             if stream is None:
                 raise ContractError(f"{member.name[:80]!r} is no plain file", reason="bundle")
@@ -89,10 +90,10 @@ def _unpack(file: IO[bytes], folder: Path, content: str, base: Path | None) -> t
     return manifest, data
 
 
-def _take(tar: tarfile.TarFile, name: str, most: int) -> bytes:
-    member = tar.next()
-    if member is None or member.name != name or not member.isreg() or member.size > most:
-        raise ContractError(f"the bundle does not begin with {name}", reason="bundle")
+def _first(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:
+    """The manifest."""
+    if member is None or member.name != MANIFEST or not member.isreg() or member.size > MAX_MANIFEST_BYTES:
+        raise ContractError(f"the bundle does not begin with {MANIFEST}", reason="bundle")
     stream = tar.extractfile(member)
     assert stream is not None  # noqa: S101 - it is a plain file
     return stream.read()
