@@ -1,0 +1,1 @@
+"""Who a gateway is and what the broker lets it do."""

@@ -1,0 +1,82 @@
+"""Claims: an operator says "this gateway may come", and gets the one-time code for its label."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+
+from cloud.audit.log import Entry, record
+from cloud.identity.codes import Code, new_code
+from cloud.identity.names import check_name
+from cloud.registry.enrol import enrol_gateway
+from protocols.core.errors import ConfigError
+from protocols.uplink.topics import SHARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """``shard`` None: the one with the fewest gateways. ``admission``: whether its devices wait for a person."""
+
+    gateway_id: str
+    shard: int | None = None
+    zh: str = ""
+    en: str = ""
+    lon: float | None = None
+    lat: float | None = None
+    admission: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    gateway_id: str
+    shard: int
+    code: Code
+    expires_at: dt.datetime
+
+
+def make(conn: Connection[Any], wanted: Wanted, who: str, now: dt.datetime, days: float) -> Made:
+    """Enter the gateway and make its code; earlier codes of it that nobody used are void. Raises ConfigError."""
+    check_name(wanted.gateway_id)
+    if wanted.shard is not None and not 0 <= wanted.shard < SHARDS:
+        raise ConfigError(f"shard {wanted.shard}: 0 to {SHARDS - 1}")
+    with conn.transaction():
+        shard = _shard(conn, wanted)
+        enrol_gateway(conn, wanted.gateway_id, shard, zh=wanted.zh, en=wanted.en, lon=wanted.lon, lat=wanted.lat)
+        conn.execute("update gateway set admission = %s where gateway_id = %s", (wanted.admission, wanted.gateway_id))
+        conn.execute(
+            "update gateway_claim set voided_at = %s where gateway_id = %s and used_at is null and voided_at is null",
+            (now, wanted.gateway_id),
+        )
+        code = new_code()
+        expires_at = now + dt.timedelta(days=days)
+        conn.execute(
+            "insert into gateway_claim (selector, secret_hash, gateway_id, shard, made_by, made_at, expires_at)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
+            (code.selector, code.hash, wanted.gateway_id, shard, who, now, expires_at),
+        )
+        detail = {"shard": shard, "expires_at": expires_at.isoformat(), "selector": code.selector}
+        record(conn, Entry(who, "gateway.claim", f"gateway/{wanted.gateway_id}", detail))
+    return Made(wanted.gateway_id, shard, code, expires_at)
+
+
+def _shard(conn: Connection[Any], wanted: Wanted) -> int:
+    """Where the gateway lives, or shall live; two claims at a time must not both see the same emptiest shard."""
+    conn.execute("select pg_advisory_xact_lock(hashtext('citybrain shard choice'))")
+    row = conn.execute("select shard from gateway where gateway_id = %s", (wanted.gateway_id,)).fetchone()
+    if row is not None:
+        if wanted.shard not in (None, row[0]):
+            raise ConfigError(f"gateway {wanted.gateway_id} lives in shard {row[0]} and stays there")
+        return int(row[0])
+    if wanted.shard is not None:
+        return wanted.shard
+    row = conn.execute(
+        "select s from generate_series(0, %s) s left join gateway g on g.shard = s group by s"
+        " order by count(g.gateway_id), s limit 1",
+        (SHARDS - 1,),
+    ).fetchone()
+    if row is None:
+        raise ConfigError("no shard")
+    return int(row[0])

@@ -1,0 +1,1 @@
+"""The gateway's own key, certificate and the way it comes to them."""
