@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,13 +15,35 @@ from scenarios.binding import ScenarioBinding
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``url``: mqtt://host:port or mqtts://host:port. The password comes from a file, never from here."""
+    """``url``: mqtt://host:port or mqtts://host:port, or a list: the nodes of one broker cluster, tried in turn. The
+    password comes from a file, never from here."""
 
-    url: str
+    url: str | tuple[str, ...]
     username: str = ""
     password_file: str = ""
     ca_file: str = ""
-    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 15
+    # A broker that has vanished without a word is noticed within twice this.
+    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 5
+
+    def nodes(self) -> tuple[tuple[bool, str, int], ...]:
+        """(TLS, host, port) of each. Raises ConfigError."""
+        urls = (self.url,) if isinstance(self.url, str) else self.url
+        found = tuple(_node(one.strip()) for url in urls for one in url.split(","))
+        if not found or len({tls for tls, _, _ in found}) > 1:
+            raise ConfigError("broker.url: at least one, and all with TLS or all without")
+        return found
+
+
+def _node(url: str) -> tuple[bool, str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"broker.url {url!r}: {error}") from error
+    if parts.scheme not in ("mqtt", "mqtts") or not host:
+        raise ConfigError(f"broker.url {url!r}: mqtt://host:port or mqtts://host:port")
+    tls = parts.scheme == "mqtts"
+    return tls, host, port or (8883 if tls else 1883)
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,4 +76,5 @@ def load(path: Path) -> WorkerConfig:
         raise ConfigError(f"{path}: {error}") from error
     config = tomlfile.decode(text, WorkerConfig, str(path))
     config.allowed_shards()
+    config.broker.nodes()
     return config

@@ -6,14 +6,13 @@ acknowledgement of a message that came over an earlier connection is not sent: i
 
 from __future__ import annotations
 
+import itertools
 import logging
-import queue
 import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -21,11 +20,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud.ingest.config import BrokerConfig
 from cloud.ingest.group import Inbound
-from protocols.core.errors import ConfigError
+from cloud.ingest.inbox import Inbox
 from protocols.uplink import topics
 from protocols.uplink import uplink_pb2 as pb
 
 log = logging.getLogger("citybrain.cloud.ingest")
+
+_CONNECT_TIMEOUT_S = 3.0
+_PUT_S = 0.5
 
 
 class ShardSession:
@@ -36,12 +38,13 @@ class ShardSession:
         config: BrokerConfig,
         base: Path,
         shard: int,
-        inbox: queue.Queue[Inbound],
+        inbox: Inbox,
         gateways: Callable[[], Sequence[str]],
     ) -> None:
-        parts = urlsplit(config.url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise ConfigError(f"broker.url {config.url!r}: mqtt://host:port or mqtts://host:port")
+        nodes = config.nodes()
+        # Not all workers, and not all shards of one, at the same node of a cluster.
+        self._nodes = itertools.cycle(nodes[shard % len(nodes) :] + nodes[: shard % len(nodes)])
+        self._keepalive_s = config.keepalive_s
         self.shard = shard
         self._inbox = inbox
         self._gateways = gateways
@@ -55,21 +58,26 @@ class ShardSession:
             protocol=mqtt.MQTTv311,
             manual_ack=True,
         )
-        client.reconnect_delay_set(1, 10)
+        client.reconnect_delay_set(1, 5)
+        client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(1000)
         if config.username:
             password = (base / config.password_file).read_text(encoding="utf-8").strip() if config.password_file else ""
             client.username_pw_set(config.username, password)
-        if parts.scheme == "mqtts":
+        if nodes[0][0]:
             client.tls_set_context(ssl.create_default_context(cafile=config.ca_file or None))
         client.on_connect = self._on_connect
+        client.on_connect_fail = lambda *_: self._next_node()
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = lambda *_: self._greet()
-        client.connect_async(
-            parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883), config.keepalive_s
-        )
+        self._next_node()
         client.loop_start()
+
+    def _next_node(self) -> None:
+        if not self._closing.is_set():
+            _, host, port = next(self._nodes)
+            self._client.connect_async(host, port, self._keepalive_s)
 
     def acknowledge_gateway(self, gateway: str, ack: pb.Ack) -> None:
         self._client.publish(topics.down(self.shard, gateway, "ack"), ack.SerializeToString(), qos=1)
@@ -109,6 +117,7 @@ class ShardSession:
         if self.connected and not self._closing.is_set():
             log.warning("shard %d: broker lost: %s", self.shard, code)
         self.connected = False
+        self._next_node()
 
     def _on_message(self, client: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         generation, number, qos = self._generation, message.mid, message.qos
@@ -117,10 +126,7 @@ class ShardSession:
             if qos and generation == self._generation:
                 client.ack(number, qos)
 
-        item = Inbound(message.topic, bytes(message.payload), done)
+        item = Inbound(message.topic, bytes(message.payload), done, self.shard)
         while not self._closing.is_set():
-            try:
-                self._inbox.put(item, timeout=0.5)
+            if self._inbox.put(item, _PUT_S):
                 return
-            except queue.Full:
-                continue

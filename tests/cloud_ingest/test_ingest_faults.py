@@ -23,7 +23,7 @@ GATEWAY, SHARD = "gw-t-01", 9
 
 
 @contextmanager
-def feeding(feeder: Feeder, *, each: int = 40) -> Iterator[None]:
+def feeding(feeder: Feeder, *, each: int = 40, pause_s: float = 0.005) -> Iterator[None]:
     """Batches all the while, in all lanes a gateway fills by itself."""
     stop = threading.Event()
     errors: list[BaseException] = []
@@ -31,7 +31,7 @@ def feeding(feeder: Feeder, *, each: int = 40) -> Iterator[None]:
     def run() -> None:
         lanes: list[Lane] = ["data", "data", "backfill"]
         try:
-            while not stop.wait(0.005):
+            while not stop.wait(pause_s):
                 feeder.feed(1, each=each, lane=lanes[0])
                 lanes.append(lanes.pop(0))
         except BaseException as error:
