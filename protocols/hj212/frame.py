@@ -11,6 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from protocols.core.errors import LocalProtocolError, RemoteProtocolError
@@ -166,7 +167,13 @@ class Scanner:
                 self._drop(whole.end)
                 yield Found(begin, whole.end, whole.frame)
                 continue
-            starts = [m.start() for m in _START.finditer(self._held)]
+            if self._held.startswith(b"##") and self._no_length(0):
+                # Seen from its first bytes, without a look at all that is held: a line that says nothing but "#" must
+                # not cost a gateway the square of its length.
+                yield from self._report("garbage", 0, len(self._held))
+                self._drop(1)
+                continue
+            starts = [m.start() for m in islice(_START.finditer(self._held), _MAX_STARTS + 1)]
             if not starts:
                 return
             tails = [m.start() for m in (_TAIL_AT_REST if at_rest else _TAIL).finditer(self._held)]
@@ -233,12 +240,18 @@ class Scanner:
         error = RemoteProtocolError(f"HJ 212 frame refused: {reason}", reason=reason)
         yield Found(self._dropped + start, size, error)
 
+    def _no_length(self, start: int) -> bool:
+        """Whether no length stands behind a start, whatever may still come."""
+        digits = bytes(self._held[start + 2 : start + 6])
+        said = len(digits) - len(digits.lstrip(b"0123456789"))
+        return said < len(digits) and (self._strict or said < 2 or not digits[said : said + 1].isalpha())
+
     def _judge(self, start: int, tails: Sequence[int], *, at_rest: bool) -> _Hit | _Bad | None:
         held = self._held
+        if self._no_length(start):
+            return _Bad("garbage")
         digits = bytes(held[start + 2 : start + 6])
         said = len(digits) - len(digits.lstrip(b"0123456789"))
-        if said < len(digits) and (self._strict or said < 2 or not digits[said : said + 1].isalpha()):
-            return _Bad("garbage")
         if len(digits) < 4 and said == len(digits):
             return None
         # Senders that print the length without leading zeros go straight on with QN or ST.
