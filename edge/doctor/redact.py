@@ -11,7 +11,7 @@ _LOOKS = (
     re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),  # user:password@ in a URL
     re.compile(
         r"(?i)\b(password|passwd|pwd|secret|token|api[-_]?key|authorization|claim|credential|密码|口令)"
-        r"(\"?\s*[:=]\s*\"?)((?:bearer|basic)\s+)?[^\s\"',;&)}\]]+"
+        r"(\"?\s*[:=：＝]\s*\"?)((?:bearer|basic)\s+)?[^\s\"',;&)}\]]+"
     ),
     re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"\bcbt_[A-Za-z0-9_-]{8,}"),  # our own API tokens
