@@ -46,6 +46,7 @@ def make(seed: int, seconds: float, kinds: Sequence[Kind], *, shorten: float = 1
     draw = random.Random(seed)  # noqa: S311 - a plan that can be repeated, not a secret
     out: list[Planned] = []
     turn: list[Kind] = []
+    free_s: dict[str, float] = {}  # target -> when nothing is wrong with it any more
     at_s = FIRST_S * shorten
     while kinds:
         if not turn:
@@ -53,8 +54,7 @@ def make(seed: int, seconds: float, kinds: Sequence[Kind], *, shorten: float = 1
             draw.shuffle(turn)
         kind = turn.pop()
         length_s = draw.uniform(*kind.length_s) * shorten
-        busy_s = [one.until_s for one in out if one.target == kind.target]
-        at_s = max([at_s, *(until_s + 0.5 for until_s in busy_s)])
+        at_s = max(at_s, free_s.get(kind.target, 0.0))
         if at_s + length_s > seconds:
             break
         out.append(
@@ -68,6 +68,7 @@ def make(seed: int, seconds: float, kinds: Sequence[Kind], *, shorten: float = 1
                 draw.random(),
             )
         )
+        free_s[kind.target] = at_s + length_s + 0.5
         if draw.random() < _OVERLAP:
             at_s += length_s * draw.uniform(0.3, 0.9)
         else:

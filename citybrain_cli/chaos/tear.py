@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_HEADER_BYTES = 32
+HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _MAGIC = (0x377F0682, 0x377F0683)
 
@@ -29,9 +29,9 @@ def whole_bytes(log: bytes) -> int:
 
 def _frames(log: bytes) -> Iterator[tuple[int, bool]]:
     """Valid frames: where each ends, and whether it ends a transaction."""
-    if len(log) < _HEADER_BYTES:
+    if len(log) < HEADER_BYTES:
         return
-    magic, _, page, _, salt1, salt2, sum1, sum2 = struct.unpack(">8I", log[:_HEADER_BYTES])
+    magic, _, page, _, salt1, salt2, sum1, sum2 = struct.unpack(">8I", log[:HEADER_BYTES])
     if magic not in _MAGIC:
         return
     order = ">" if magic & 1 else "<"
@@ -39,7 +39,7 @@ def _frames(log: bytes) -> Iterator[tuple[int, bool]]:
     if running != (sum1, sum2):
         return
     page = 65536 if page == 1 else page
-    at = _HEADER_BYTES
+    at = HEADER_BYTES
     while at + _FRAME_HEADER_BYTES + page <= len(log):
         head = log[at : at + _FRAME_HEADER_BYTES]
         _, size_after, s1, s2, c1, c2 = struct.unpack(">6I", head)
@@ -75,7 +75,7 @@ def tail(database: Path, amount: float) -> str:
     rest = log[keep:]
     if not rest:
         # The next commit's first frames as they would look: the last ones again, with their old checksums.
-        rest = log[max(_HEADER_BYTES, keep - 3 * 4120) : keep]
+        rest = log[max(HEADER_BYTES, keep - 3 * 4120) : keep]
     length = int(len(rest) * amount)
     torn = bytearray(rest[:length])
     for at in range(0, len(torn), 1536):  # of three sectors one never reached the disk

@@ -4,8 +4,7 @@ Two independent books: the one the source kept outside its outbox (book.py), and
 Nothing that outbox, wire or core say of themselves is used, but for readings that the gateway declared thinned: these
 are missing with a reason and are counted apart.
 
-*Order* is kept when, of two readings of a series that were committed into the same lane, the earlier one was not
-written by a later transaction.
+*Order* is kept when no reading was written by a later transaction than one that follows it in its series and lane.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from citybrain_cli.chaos.book import SPREAD, Book, Commit
 from protocols.core.errors import StoreError
 
 _MOST_RANGES = 20  # findings name so many ranges each; the number of readings is always whole
+_NEVER = 0xFFFFFFFF  # a transaction number that no row has
 Flags = NDArray[np.bool_]
 
 
@@ -106,7 +106,7 @@ class Readings:
                 self._lane[at] = lanes.setdefault(commit.lane, len(lanes))
         self._lanes = len(lanes)
         self._count = np.zeros((len(book.series), size), np.uint16)
-        self._xid = np.zeros((len(book.series), size), np.uint32)
+        self._xid = np.full((len(book.series), size), _NEVER, np.uint32)
         self._changed = np.zeros((len(book.series), size), np.bool_)
         self._strange: dict[int, int] = {}  # series -> rows nobody meant
         self.total = 0
@@ -124,7 +124,7 @@ class Readings:
             self._strange[int(series)] = self._strange.get(int(series), 0) + int(count)
         at = place[known], tick[known]
         np.add.at(self._count, at, 1)
-        self._xid[at] = xid[known]
+        np.minimum.at(self._xid, at, xid[known])
         self._changed[at] |= ms[known] != self._expected_ms[tick[known]]
 
     def present(self) -> Flags:
@@ -146,9 +146,7 @@ class Readings:
         late = np.zeros_like(present)
         for lane in range(self._lanes):
             mine = np.flatnonzero(self._lane == lane)
-            here = present[:, mine]
-            xid = np.where(here, self._xid[:, mine], 0)
-            late[:, mine] = here & (xid < np.maximum.accumulate(xid, axis=1))
+            late[:, mine] = _late(present[:, mine], self._xid[:, mine])
         return late
 
 
@@ -193,7 +191,7 @@ def _events(conn: psycopg.Connection[Any], book: Book) -> tuple[Flags, list[Find
     size = book.next_event
     meant = _numbers(book.commits, size)
     accepted = _numbers([c for c in book.commits if c.number in book.accepted], size)
-    count, xid = np.zeros(size, np.uint16), np.zeros(size, np.uint32)
+    count, xid = np.zeros(size, np.uint16), np.full(size, _NEVER, np.uint32)
     total = strange = 0
     for table in rows.events(conn, book.gateway):
         number = table["number"].astype(np.int64)
@@ -203,7 +201,7 @@ def _events(conn: psycopg.Connection[Any], book: Book) -> tuple[Flags, list[Find
         np.add.at(count, number[known], 1)
         xid[number[known]] = table["xid"].astype(np.uint32)[known]
     present = count > 0
-    late = present & (np.where(present, xid, 0) < np.maximum.accumulate(np.where(present, xid, 0)))
+    late = _late(present[None, :], xid[None, :])[0]
     out: list[Finding] = []
     for what, flags in (("lost", accepted & ~present), ("duplicated", count > 1), ("reordered", late)):
         if flags.any():
@@ -232,6 +230,13 @@ def _doubts(verdict: Verdict, book: Book, readings: Flags, events: Flags) -> Non
             torn.append(commit.number)
     if torn:
         verdict.findings.append(Finding("torn", "commits", book.gateway, len(torn), [(n, n) for n in torn]))
+
+
+def _late(present: Flags, xid: NDArray[np.uint32]) -> Flags:
+    """Written by a later transaction than something behind it in its row."""
+    written = np.where(present, xid, _NEVER)
+    earliest_behind = np.minimum.accumulate(written[:, ::-1], axis=1)[:, ::-1]
+    return present & (written > earliest_behind)
 
 
 def ranges(flags: Flags) -> list[tuple[int, int]]:
