@@ -21,23 +21,27 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cloud import config
 from cloud.api import (
+    limits,
     problems,
     routes_audit,
     routes_auth,
     routes_fleet,
     routes_identity,
     routes_people,
+    routes_sso,
     routes_twin,
     routes_work,
     stream,
 )
 from cloud.api.acts import Acts
 from cloud.api.deps import Services, ServicesDep
+from cloud.api.limits import Limits
 from cloud.api.models import Health
 from cloud.audit.sequencer import Sealing
 from cloud.auth.guard import Guard
 from cloud.auth.service import Accounts, ensure_first_operator
 from cloud.auth.sessions import Sessions, load_key
+from cloud.auth.sso import Sso
 from cloud.config import Settings
 from cloud.identity.desk import IdentityDesk
 from cloud.query.live import Hub
@@ -59,7 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
         idle_s=settings.session_idle_hours * 3600,
         address_failures=settings.login_failures_per_address,
     )
-    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn))
+    sso = Sso(settings.sso, pool, accounts) if settings.sso is not None else None
+    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn), sso)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(router, prefix=API)
     app.include_router(routes_identity.router, prefix=API)
+    app.include_router(routes_sso.router)
 
     @app.get(f"{API}/health", tags=["health"])
     async def health(s: ServicesDep) -> Health:
@@ -113,6 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         from cloud.console.mount import mount
 
         mount(app, services)
+    app.add_middleware(Limits, max_body=settings.max_body_kb * 1024, larger={})
     app.add_middleware(Guard, accounts=services.accounts, secure=settings.cookie_secure)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     if settings.trusted_hosts:
@@ -127,11 +134,10 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         log_level="warning",
-        server_header=False,
-        proxy_headers=False,
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=3,
+        **limits.server_options(),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.auth.sso_config import SsoSettings
 from cloud.identity.config import IdentitySettings
 from protocols.core.errors import ConfigError
 
@@ -32,8 +33,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Failed log-ins one network address may cause before it waits; one is forgiven every 6 s."""
     cookie_secure: bool = False
     """Set true wherever the console is reached by HTTPS: the session cookie then never travels in clear."""
+    max_body_kb: int = 1024
+    """Largest body of a request, before any route looks at it; imports have their own bound."""
     trusted_hosts: tuple[str, ...] = ()
     """Host names the console answers to; empty: any. Set it when the console is not on a private network."""
+    sso: SsoSettings | None = None
+    """The OpenID provider of the house; see cloud/auth/sso_config.py. Without it: local accounts alone."""
     console: bool = True
     """False: the API alone."""
     tls_cert: str = ""
@@ -54,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ValueError("session_hours: must be above 0 and at most 720")
         if not 0 < self.session_idle_hours <= 24 * 30:
             raise ValueError("session_idle_hours: must be above 0 and at most 720")
+        if not 16 <= self.max_body_kb <= 1024 * 1024:
+            raise ValueError("max_body_kb: must be 16 to 1048576")
         if not 1 <= self.login_failures_per_address <= 1_000_000:
             raise ValueError("login_failures_per_address: must be 1 to 1000000")
 

@@ -23,6 +23,7 @@ from cloud.auth.mine import Mine
 from cloud.auth.people import People
 from cloud.auth.service import Accounts, Operator, Origin
 from cloud.auth.sessions import COOKIE, Token
+from cloud.auth.sso import Sso
 from cloud.auth.tokens import PREFIX, Tokens
 from cloud.config import Settings
 from cloud.query.live import Hub
@@ -39,6 +40,7 @@ class Services:
     hub: Hub
     accounts: Accounts
     acts: Acts
+    sso: Sso | None = None
 
     @property
     def people(self) -> People:

@@ -85,6 +85,7 @@ class Me(OperatorOut):
 
 class OperatorIn(GrantModel):
     name: Name
+    sso: bool = Field(default=False, description="Logs in with the OpenID provider, under this name.")
     more: Annotated[list[GrantModel], Field(max_length=20)] = []
 
 

@@ -36,7 +36,11 @@ async def operators(caller: AdminDep, s: ServicesDep) -> list[OperatorOut]:
 @router.post("/operators", status_code=201)
 async def add_operator(body: OperatorIn, caller: AdminDep, s: ServicesDep) -> NewPassword:
     more = [g.grant() for g in body.more]
-    return NewPassword(name=body.name, password=await s.people.add(body.name, body.grant(), caller.name, more=more))
+    issuer = s.sso.settings.issuer if body.sso and s.sso else None
+    if body.sso and issuer is None:
+        raise Problem(409, "auth.no_sso", "no OpenID provider is configured")
+    password = await s.people.add(body.name, body.grant(), caller.name, more=more, issuer=issuer)
+    return NewPassword(name=body.name, password=password)
 
 
 @router.put("/operators/{name}/access", status_code=204)

@@ -20,7 +20,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud.auth.service import Accounts, Operator
+from cloud.auth.operator import Operator
+from cloud.auth.service import Accounts
 from cloud.auth.sessions import COOKIE, Token
 from protocols.core.errors import StoreError
 
@@ -28,6 +29,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
 #: Open to everybody: the API checks for itself, the others are the log-in page and files without secrets.
 _OPEN = ("/api/", "/login", "/assets/", "/_nicegui/", "/favicon.ico", "/healthz")
+#: Plain pages without scripts.
+_FORMS = ("/login", "/password", "/second-factor")
 _LOCKED_DOWN = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _FORM = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -80,7 +83,7 @@ class Guard:
         headers = Headers(scope=scope)
         path: str = scope["path"]
         if scope["type"] == "websocket":
-            if from_own_page(headers) is not True or await self._session(headers) is None:
+            if from_own_page(headers) is not True or not await self._may_enter(headers):
                 await receive()
                 await send({"type": "websocket.close", "code": 4401, "reason": "log in first"})
                 return
@@ -94,6 +97,13 @@ class Guard:
                 await refusal(scope, receive, sender)
                 return
         await self._app(scope, receive, sender)
+
+    async def _may_enter(self, headers: Headers) -> bool:
+        try:
+            found = await self._session(headers)
+        except StoreError:
+            return False
+        return found is not None and not found[0].held_up
 
     async def _session(self, headers: Headers) -> tuple[Operator, Token] | None:
         return await self._accounts.check(cookie_parser(headers.get("cookie", "")).get(COOKIE))
@@ -114,6 +124,8 @@ class Guard:
             return PlainTextResponse("this request did not come from a page of this console", 403)
         if operator.must_change and path != "/password":
             return RedirectResponse("/password", 303)
+        if operator.must_enrol and path not in ("/password", "/second-factor"):
+            return RedirectResponse("/second-factor", 303)
         scope.setdefault("state", {})
         scope["state"]["operator"] = operator
         scope["state"]["token"] = token
@@ -133,7 +145,7 @@ class Guard:
                 if self._secure:
                     headers.setdefault("strict-transport-security", "max-age=31536000")
                 html = headers.get("content-type", "").startswith("text/html")
-                form = path in ("/login", "/password")
+                form = path.startswith(_FORMS)
                 policy = _FORM if form else _CONSOLE.format(nonce=nonce) if html else _LOCKED_DOWN
                 headers["content-security-policy"] = policy
                 if html and not form:

@@ -34,12 +34,12 @@ class Mine:
         self._pool = pool
         self._accounts = accounts
 
-    def setup(self, operator: Operator) -> Setup:
+    def setup(self, operator: Operator, sealed: str = "") -> Setup:
         if operator.second_factor:
             raise NotPossible("has_one", "there is a second factor already; remove it first")
         if operator.sso:
             raise NotPossible("sso", "the second factor of this account is the provider's affair")
-        return self._accounts.second_factor.setup(operator.name, time.time())
+        return self._accounts.second_factor.setup(operator.name, time.time(), sealed)
 
     async def confirm(self, operator: Operator, sealed: str, code: str, session_id: str) -> list[str]:
         """The first code proves the telephone: keep the secret, end the other sessions. Returns recovery codes."""

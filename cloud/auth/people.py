@@ -46,18 +46,20 @@ class People:
             rows = await (await conn.execute("select * from operator_known order by name")).fetchall()
         return [operator_of(row, rules) for row in rows]
 
-    async def add(self, name: str, grant: Grant, by: str, *, more: Sequence[Grant] = ()) -> str:
-        """A new operator; returns the generated password, which is kept nowhere in clear ("" for a service account,
-        which has none). Raises NameTaken."""
-        service = grant.role == "service"
-        password = "" if service else passwords.generate()
-        password_hash = "!" if service else await passwords.hashed_async(password)
+    async def add(
+        self, name: str, grant: Grant, by: str, *, more: Sequence[Grant] = (), issuer: str | None = None
+    ) -> str:
+        """A new operator; returns the generated password, which is kept nowhere in clear. It is "" for those who have
+        none: a service account, and somebody who logs in with the OpenID provider ``issuer``. Raises NameTaken."""
+        without = grant.role == "service" or issuer is not None
+        password = "" if without else passwords.generate()
+        password_hash = "!" if without else await passwords.hashed_async(password)
         async with self._pool.connection() as conn, conn.transaction():
             try:
                 await conn.execute(
-                    "insert into operator (name, password_hash, role, department, district, must_change) "
-                    "values (%s, %s, %s, %s, %s, %s)",
-                    [name, password_hash, grant.role, grant.department, grant.district, not service],
+                    "insert into operator (name, password_hash, role, department, district, must_change, issuer) "
+                    "values (%s, %s, %s, %s, %s, %s, %s)",
+                    [name, password_hash, grant.role, grant.department, grant.district, not without, issuer],
                 )
             except psycopg.errors.UniqueViolation as error:
                 raise NameTaken(f"there is an operator {name!r} already") from error
@@ -71,7 +73,7 @@ class People:
         password_hash = await passwords.hashed_async(password)
         async with self._pool.connection() as conn, conn.transaction():
             row = await (
-                await conn.execute("select role, subject from operator where name = %s for update", [name])
+                await conn.execute("select role, issuer from operator where name = %s for update", [name])
             ).fetchone()
             if row is None:
                 return None
@@ -157,6 +159,20 @@ async def _held(conn: Connection, name: str) -> list[Grant]:
         await conn.execute("select role, department, district from operator_grant where name = %s", [name])
     ).fetchall()
     return [Grant(*row), *(Grant(*r) for r in more)]
+
+
+async def put_grants(conn: Connection, name: str, grants: Sequence[Grant]) -> bool:
+    """Exactly these, the first being the main one; whether anything changed. In the caller's transaction."""
+    if set(await _held(conn, name)) == set(grants):
+        return False
+    first = grants[0]
+    await conn.execute(
+        "update operator set role = %s, department = %s, district = %s where name = %s",
+        [first.role, first.department, first.district, name],
+    )
+    await conn.execute("delete from operator_grant where name = %s", [name])
+    await _put_more(conn, name, grants[1:])
+    return True
 
 
 async def _put_more(conn: Connection, name: str, more: Sequence[Grant]) -> None:

@@ -44,8 +44,9 @@ class SecondFactor:
         self._hash_key = hmac.digest(key, b"citybrain.totp.recovery", "sha256")
         self._issuer = issuer
 
-    def setup(self, name: str, now_s: float) -> Setup:
-        secret = pyotp.random_base32()
+    def setup(self, name: str, now_s: float, sealed: str = "") -> Setup:
+        """A new secret; or the one of a set-up that is still going on, after a code that was mistyped."""
+        secret = self.read_setup(sealed, name, now_s) or pyotp.random_base32()
         uri = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=self._issuer)
         body = json.dumps([secret, int(now_s) + SETUP_S]).encode()
         sealed = urlsafe_b64encode(self._seal(body, f"setup:{name}")).decode()

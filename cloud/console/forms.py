@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote
 
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from cloud.api.deps import Services
+from cloud.api.deps import Services, origin_of
+from cloud.api.routes_sso import safe_next
+from cloud.auth.errors import AuthError, Locked, SecondFactorNeeded, WeakPassword
 from cloud.auth.guard import from_own_page
-from cloud.auth.service import AuthError, Locked, Login, Operator, WeakPassword
-from cloud.auth.sessions import COOKIE
+from cloud.auth.operator import Operator
+from cloud.auth.service import Login
+from cloud.auth.sessions import COOKIE, PENDING_S
 from cloud.console.marks import esc
 from cloud.console.words import Words
 from protocols.core.errors import StoreError
 
+PENDING_COOKIE = "citybrain_pending"
 _MAX_FORM = 4096
 _ART = """
 <svg class="bg" viewBox="0 0 800 900" preserveAspectRatio="xMidYMid slice" fill="none" aria-hidden="true">
@@ -35,19 +39,12 @@ _ART = """
 </svg>"""  # noqa: E501 - one drawing
 
 
-def _safe_next(target: str) -> str:
-    """Only a path of our own: a log-in page must not send people elsewhere."""
-    parts = urlsplit(target)
-    ours = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and "\\" not in target
-    return target if ours and not target.startswith(("/login", "/password", "/api")) else "/"
-
-
-def _language(request: Request) -> str:
+def language_of(request: Request) -> str:
     asked = request.query_params.get("lang") or request.cookies.get("citybrain_lang", "")
     return "en" if asked == "en" else "zh-CN"
 
 
-def _page(words: Words, services: Services, body: str, status: int = 200) -> HTMLResponse:
+def page(words: Words, services: Services, body: str, status: int = 200) -> HTMLResponse:
     settings = services.settings
     brand = f"{words('top.brand')} · {words.either(settings.city_zh, settings.city_en)}"
     lang = "zh-CN" if words.zh else "en"
@@ -61,7 +58,7 @@ def _page(words: Words, services: Services, body: str, status: int = 200) -> HTM
     return HTMLResponse(markup, status, {"Cache-Control": "no-store"})
 
 
-def _field(name: str, label: str, kind: str, complete: str, value: str = "", *, focus: bool = False) -> str:
+def field(name: str, label: str, kind: str, complete: str, value: str = "", *, focus: bool = False) -> str:
     more = " autofocus" if focus else ""
     return (
         f'<label class="cb-field">{esc(label)}<input name="{name}" type="{kind}" autocomplete="{complete}" required '
@@ -69,21 +66,29 @@ def _field(name: str, label: str, kind: str, complete: str, value: str = "", *, 
     )
 
 
-def _alert(text: str) -> str:
+def alert(text: str) -> str:
     return f'<div class="cb-alert" role="alert">{esc(text)}</div>' if text else ""
 
 
-def _login_body(words: Words, target: str, name: str = "", error: str = "") -> str:
+def _login_body(words: Words, services: Services, target: str, name: str = "", error: str = "") -> str:
     other = "en" if words.zh else "zh-CN"
     return (
-        f'<form method="post" action="/login?lang={words.language}"><h2>{esc(words("login.title"))}</h2>{_alert(error)}'
-        f"{_field('name', words('login.name'), 'text', 'username', name, focus=not name)}"
-        f"{_field('password', words('login.password'), 'password', 'current-password', focus=bool(name))}"
+        f'<form method="post" action="/login?lang={words.language}"><h2>{esc(words("login.title"))}</h2>{alert(error)}'
+        f"{field('name', words('login.name'), 'text', 'username', name, focus=not name)}"
+        f"{field('password', words('login.password'), 'password', 'current-password', focus=bool(name))}"
         f'<input type="hidden" name="next" value="{esc(target)}">'
         f'<button class="cb-btn primary" type="submit">{esc(words("login.submit"))}</button>'
+        f"{_sso(words, services, target)}"
         f'<div class="lang"><span class="cb-hint">{esc(words("login.first"))}</span>'
         f'<a href="/login?lang={other}">{esc("English" if words.zh else "中文")}</a></div></form>'
     )
+
+
+def _sso(words: Words, services: Services, target: str) -> str:
+    if services.sso is None:
+        return ""
+    label = words.either(services.sso.settings.label_zh, services.sso.settings.label_en)
+    return f'<a class="cb-btn" data-sso href="/login/sso?next={quote(target, safe="")}">{esc(label)}</a>'
 
 
 def _password_body(words: Words, operator: Operator, error: str = "") -> str:
@@ -91,18 +96,18 @@ def _password_body(words: Words, operator: Operator, error: str = "") -> str:
     back = "" if operator.must_change else f'<a class="cb-back" href="/">{esc(words("common.back"))}</a>'
     return (
         f'<form method="post" action="/password"><div><h2>{esc(words("password.title"))}</h2>{must}</div>'
-        f"{_alert(error)}"
+        f"{alert(error)}"
         f'<input type="hidden" name="name" autocomplete="username" '
         f'value="{esc(operator.name)}">'
-        f"{_field('old', words('password.old'), 'password', 'current-password', focus=True)}"
-        f"{_field('new', words('password.new'), 'password', 'new-password')}"
-        f"{_field('again', words('password.again'), 'password', 'new-password')}"
+        f"{field('old', words('password.old'), 'password', 'current-password', focus=True)}"
+        f"{field('new', words('password.new'), 'password', 'new-password')}"
+        f"{field('again', words('password.again'), 'password', 'new-password')}"
         f'<p class="cb-hint">{esc(words("password.rule"))}</p>'
         f'<button class="cb-btn primary" type="submit">{esc(words("password.submit"))}</button>{back}</form>'
     )
 
 
-async def _form(request: Request) -> dict[str, str] | None:
+async def read_form(request: Request) -> dict[str, str] | None:
     """The fields of a small form; None if it is too large."""
     body = b""
     async for chunk in request.stream():
@@ -112,7 +117,7 @@ async def _form(request: Request) -> dict[str, str] | None:
     return {k: v[0] for k, v in parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True).items()}
 
 
-def _signed_in(login: Login, target: str, services: Services) -> Response:
+def signed_in(login: Login, target: str, services: Services) -> Response:
     response = RedirectResponse("/password" if login.operator.must_change else target, 303)
     response.set_cookie(
         COOKIE,
@@ -126,61 +131,81 @@ def _signed_in(login: Login, target: str, services: Services) -> Response:
     return response
 
 
+def _said_by_sso(words: Words, request: Request) -> str:
+    said = request.query_params.get("sso", "")
+    return words(f"login.sso_{said}") if said in ("refused", "down") else ""
+
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def install(app: FastAPI, services: Services) -> None:
     async def show_login(request: Request) -> Response:
-        words = Words(_language(request))
-        response = _page(words, services, _login_body(words, _safe_next(request.query_params.get("next", "/"))))
+        words = Words(language_of(request))
+        response = page(
+            words,
+            services,
+            _login_body(
+                words, services, safe_next(request.query_params.get("next", "/")), error=_said_by_sso(words, request)
+            ),
+        )
         if "lang" in request.query_params:
             response.set_cookie("citybrain_lang", words.language, max_age=31_536_000, samesite="lax", httponly=True)
         return response
 
     async def login(request: Request) -> Response:
-        words = Words(_language(request))
-        form = await _form(request)
+        words = Words(language_of(request))
+        form = await read_form(request)
         if form is None or from_own_page(request.headers) is False:
             return Response("refused", 403)
-        name, target = form.get("name", ""), _safe_next(form.get("next", "/"))
+        name, target = form.get("name", ""), safe_next(form.get("next", "/"))
         try:
-            found = await services.accounts.login(name, form.get("password", ""))
+            found = await services.accounts.login(name, form.get("password", ""), origin=origin_of(request))
+        except SecondFactorNeeded as error:
+            response = RedirectResponse(f"/login/code?next={quote(target, safe='')}", 303)
+            response.set_cookie(
+                PENDING_COOKIE, error.pending, max_age=PENDING_S, httponly=True, samesite="strict",
+                secure=services.settings.cookie_secure, path="/login",
+            )  # fmt: skip
+            return response
         except Locked as error:
             said = words("login.locked", minutes=math.ceil(error.retry_s / 60))
-            return _page(words, services, _login_body(words, target, name, said), 429)
+            return page(words, services, _login_body(words, services, target, name, said), 429)
         except AuthError:
-            return _page(words, services, _login_body(words, target, name, words("login.wrong")), 401)
+            return page(words, services, _login_body(words, services, target, name, words("login.wrong")), 401)
         except StoreError:
-            return _page(words, services, _login_body(words, target, name, words("login.down")), 503)
+            return page(words, services, _login_body(words, services, target, name, words("login.down")), 503)
         if "citybrain_lang" in request.cookies:  # chosen on this page, not merely the page's own default
             await services.accounts.set_language(found.operator.name, words.language)
-        return _signed_in(found, target, services)
+        return signed_in(found, target, services)
 
     async def show_password(request: Request) -> Response:
         operator: Operator = request.state.operator
         words = Words(operator.language)
-        return _page(words, services, _password_body(words, operator))
+        return page(words, services, _password_body(words, operator))
 
     async def password(request: Request) -> Response:
         # The guard has made sure that the form came from our own page.
         operator: Operator = request.state.operator
         words = Words(operator.language)
-        form = await _form(request) or {}
+        form = await read_form(request) or {}
 
         def again(key: str, status: int, **values: int) -> Response:
-            return _page(words, services, _password_body(words, operator, words(key, **values)), status)
+            return page(words, services, _password_body(words, operator, words(key, **values)), status)
 
         if form.get("new", "") != form.get("again", ""):
             return again("password.mismatch", 422)
         try:
-            found = await services.accounts.change_password(operator.name, form.get("old", ""), form.get("new", ""))
+            found = await services.accounts.change_password(
+                operator.name, form.get("old", ""), form.get("new", ""), origin=origin_of(request)
+            )
         except Locked as error:
             return again("login.locked", 429, minutes=math.ceil(error.retry_s / 60))
         except WeakPassword as error:
             return again("password.contains_name" if error.reason == "name" else f"password.{error.reason}", 422)
         except AuthError:
             return again("password.wrong", 401)
-        return _signed_in(found, "/", services)
+        return signed_in(found, "/", services)
 
     for path, method, handler in (
         ("/login", "GET", show_login),
@@ -188,10 +213,10 @@ def install(app: FastAPI, services: Services) -> None:
         ("/password", "GET", show_password),
         ("/password", "POST", password),
     ):
-        app.add_api_route(path, _plain(handler), methods=[method], include_in_schema=False)
+        app.add_api_route(path, plain(handler), methods=[method], include_in_schema=False)
 
 
-def _plain(handler: Handler) -> Handler:
+def plain(handler: Handler) -> Handler:
     async def endpoint(request: Request) -> Response:
         return await handler(request)
 
