@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 
-from cloud.api.deps import Caller, ServicesDep, TextQ, may
+from cloud.api.deps import Caller, SeerDep, ServicesDep, TextQ, may
 from cloud.api.models import Strict
-from cloud.api.problems import Problem
+from cloud.api.problems import Problem, not_found
+from cloud.auth import policy, sight
 from cloud.commands import service as commands
 from cloud.commands.service import CommandNotFound, CommandRefused, CommandRow
 from cloud.twin import service as twin
@@ -73,9 +74,14 @@ def _problem(error: CityBrainError) -> Problem:
 
 @router.post("/commands", status_code=202)
 async def request_command(
-    body: CommandIn, caller: Annotated[Caller, Depends(may("command.send"))], s: ServicesDep
+    body: CommandIn, caller: Annotated[Caller, Depends(may("command.send", filtered=True))], s: ServicesDep
 ) -> CommandRow:
     """Ask for an order. 202: accepted, not carried out; a dangerous one waits for a second person."""
+    async with s.pool.connection() as conn:
+        scope = await sight.place(conn, "device", body.device) or await sight.place(conn, "gateway", body.device)
+    if scope is None or not policy.allowed(caller.operator, "view", scope):
+        raise not_found("device", body.device)
+    caller.require("command.send", scope)
     try:
         return await s.acts.run(
             lambda conn: commands.request(
@@ -83,7 +89,7 @@ async def request_command(
                 body.device,
                 body.name,
                 body.arguments,
-                caller.operator.name,
+                caller.name,
                 now_ms=_now_ms(),
                 life_s=body.life_s,
                 idempotency_key=body.idempotency_key,
@@ -95,14 +101,16 @@ async def request_command(
 
 @router.get("/commands")
 async def list_commands(
-    _: Annotated[Caller, Depends(may("view"))],
+    caller: SeerDep,
     s: ServicesDep,
     device: TextQ = "",
     gateway: TextQ = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[CommandRow]:
     """Newest first."""
-    return await s.acts.run(lambda conn: commands.recent(conn, device_id=device, gateway_id=gateway, limit=limit))
+    return await s.acts.run(
+        lambda conn: commands.recent(conn, device_id=device, gateway_id=gateway, limit=limit, sight=caller.sight)
+    )
 
 
 @router.get("/commands/{command_id}")
@@ -119,7 +127,7 @@ async def approve(
 ) -> CommandRow:
     """The second person's consent; the one who asked cannot give it."""
     try:
-        return await s.acts.run(lambda conn: commands.approve(conn, command_id, caller.operator.name, now_ms=_now_ms()))
+        return await s.acts.run(lambda conn: commands.approve(conn, command_id, caller.name, now_ms=_now_ms()))
     except CityBrainError as error:
         raise _problem(error) from error
 
@@ -130,9 +138,7 @@ async def withdraw(
 ) -> CommandRow:
     """Take back what has not left the core. 409 once it may have been carried out."""
     try:
-        return await s.acts.run(
-            lambda conn: commands.withdraw(conn, command_id, caller.operator.name, reason=body.reason)
-        )
+        return await s.acts.run(lambda conn: commands.withdraw(conn, command_id, caller.name, reason=body.reason))
     except CityBrainError as error:
         raise _problem(error) from error
 
@@ -198,7 +204,7 @@ async def desire(
                     gateway_id,
                     name,
                     body.document,
-                    caller.operator.name,
+                    caller.name,
                     body.comment,
                     based_on=body.based_on,
                 ),
@@ -223,7 +229,7 @@ async def roll_back(
                 conn,
                 gateway_id,
                 name,
-                twin.roll_back(conn, gateway_id, name, body.to_version, caller.operator.name),
+                twin.roll_back(conn, gateway_id, name, body.to_version, caller.name),
             )
         )
     except CityBrainError as error:

@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 from cloud.audit import Entry, record
 from cloud.notify import notify
 from cloud.nul import has_nul
+from cloud.query.sight import EVERYTHING, Sight
 from protocols.core.errors import CityBrainError, ConfigError
 from protocols.core.ids import uuid7
 from protocols.devices import load as load_type
@@ -251,11 +252,22 @@ def _locked(conn: Connection[Any], command_id: str) -> CommandRow:
     return get(conn, command_id)
 
 
-def recent(conn: Connection[Any], *, device_id: str = "", gateway_id: str = "", limit: int = 100) -> list[CommandRow]:
+def recent(
+    conn: Connection[Any],
+    *,
+    device_id: str = "",
+    gateway_id: str = "",
+    open_only: bool = False,
+    limit: int = 100,
+    sight: Sight = EVERYTHING,
+) -> list[CommandRow]:
     """Newest first."""
-    rows = conn.execute(
+    if has_nul([device_id, gateway_id]):
+        return []
+    query = (
         f"select {_COLUMNS} from command where (%(device)s = '' or device_id = %(device)s)"  # noqa: S608 - our names
-        " and (%(gateway)s = '' or gateway_id = %(gateway)s) order by created_at desc limit %(limit)s",
-        {"device": device_id, "gateway": gateway_id, "limit": limit},
+        " and (%(gateway)s = '' or gateway_id = %(gateway)s) and (not %(open)s or ended_at is null)"
+        f" and {sight.where('device', 'command')} order by created_at desc limit %(limit)s"
     )
-    return [CommandRow(*row) for row in rows]
+    values = {"device": device_id, "gateway": gateway_id, "open": open_only, "limit": limit}
+    return [CommandRow(*row) for row in conn.execute(query.encode(), values | sight.params)]

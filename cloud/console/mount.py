@@ -12,8 +12,8 @@ from starlette.staticfiles import StaticFiles
 
 from cloud.api.deps import Services
 from cloud.auth.sessions import COOKIE
-from cloud.console import forms, prefs
-from cloud.console.pages import alarms, audit, cases, device, devices, gateways, map_page, operators
+from cloud.console import forms, forms_code, prefs
+from cloud.console.pages import alarms, audit, cases, device, devices, gateways, map_page, operators, orders
 from cloud.console.shell import Shell
 from cloud.console.tab import Tab
 
@@ -31,6 +31,7 @@ VIEWS = {
     "/device": device.build,
     "/gateways": gateways.build,
     "/operators": operators.build,
+    "/orders": orders.build,
     "/audit": audit.build,
 }
 
@@ -38,11 +39,12 @@ VIEWS = {
 def mount(app: FastAPI, services: Services) -> None:
     app.mount("/assets", StaticFiles(directory=WEB), name="assets")
     forms.install(app, services)
+    forms_code.install(app, services)
 
     async def console(request: Request) -> Response | None:
         operator, token = request.state.operator, request.state.token
-        if operator.must_change:
-            return RedirectResponse("/password", 303)
+        if operator.held_up:
+            return RedirectResponse("/password" if operator.must_change else "/second-factor", 303)
         chosen = await prefs.load(services.pool, operator.name)
         tab = Tab(services, operator, token, request.cookies.get(COOKIE, ""), chosen)
         tab.client.on_delete(tab.close)

@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from cloud.console import chart, marks
+from cloud.console.pages import orders
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable, FilterBar, Values
 from cloud.query import alarms, events, fleet, readings
@@ -33,6 +34,7 @@ def build(tab: Tab, id: str = "") -> None:
     with ui.element("div").classes("cb-page"):
         ui.html(f'<a class="cb-back" href="/devices">{marks.icon("back")}{words("devices.title")}</a>', sanitize=False)
         heading = ui.html("", sanitize=False).classes("cb-panel body").style("padding:14px 18px")
+        orders_bar = ui.element("div").classes("cb-bar").style("justify-content:flex-start;flex-wrap:wrap")
         body = ui.element("div").classes("cb-stack")
         with body:
             values = Values()
@@ -69,6 +71,19 @@ def build(tab: Tab, id: str = "") -> None:
     values.put(values=[], selected=None, stale_word=words.state("stale"))
     drawn: dict[str, Any] = {"key": None}
 
+    def offer(device_type: str) -> None:
+        """Buttons of what the device can be told, once its type is known."""
+        if drawn.get("type") == device_type or not tab.may("command.send"):
+            return
+        drawn["type"] = device_type
+        orders_bar.clear()
+        with orders_bar:
+            for kind in orders.offered(device_type):
+                button = ui.element("button").classes("cb-btn small").props(f'data-order="{kind.name}"')
+                with button:
+                    ui.html(marks.esc(words.either(kind.zh, kind.en)), sanitize=False, tag="span")
+                button.on("click", lambda kind=kind: orders.ask(tab, id, kind))
+
     async def load(_: Changes) -> _Data:
         now = datetime.now(UTC)
         span = (now - timedelta(hours=_RANGES[chosen["range"]]), now)
@@ -97,6 +112,7 @@ def build(tab: Tab, id: str = "") -> None:
             missing.set_content(marks.empty("find", words("common.not_found", id=id), words("common.not_found_hint")))
             return
         heading.set_content(_heading(tab, data.detail, data.open_alarms))
+        offer(data.detail.device.device_type)
         values.put(values=[_value(tab, v) for v in data.detail.values], selected=chosen["series"])
         values.set_visibility(bool(data.detail.values))
         log.put(rows=[_event(tab, e) for e in data.events], loading=False)
