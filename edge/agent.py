@@ -26,10 +26,13 @@ from edge.core_orders import CoreOrders
 from edge.devices import Devices
 from edge.doctor.own import OwnCommands
 from edge.evidence import Still
+from edge.identity.rotate import Rotation
 from edge.interlocks import Interlocks
 from edge.northbound.config import SparkplugNorthConfig
 from edge.order_socket import SOCKET, LocalSocket
 from edge.outbox import Outbox, OutboxDamaged
+from edge.outbox.opening import open_outbox as open_outbox
+from edge.outbox.upkeep import Upkeep
 from edge.pipeline import Offload, Pipeline, inline
 from edge.remote_config import RemoteConfig
 from edge.status import StatusPage
@@ -39,6 +42,7 @@ from edge.timekeeper import STATE as CLOCK_STATE
 from edge.timekeeper import Timekeeper
 from edge.twin import Twin
 from edge.updates.wiring import attach as attach_updates
+from edge.uplink.account import losses
 from edge.uplink.uplink import Uplink
 from protocols.core.errors import ConfigError
 from protocols.devices import load as load_type
@@ -82,22 +86,6 @@ class Parts:
             self.orders.heard(payload)
         elif channel == "twin":
             self.twin.heard(payload)
-
-
-def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
-    """Open the outbox; one that the disk has broken is moved aside and a new epoch begins.
-
-    A full disk, a missing right or somebody else's lock breaks nothing: StoreError, and the file stays where it is."""
-    try:
-        return Outbox(path, now_ms=now_ms, max_bytes=max_bytes)
-    except OutboxDamaged as error:
-        aside = path.with_name(f"{path.name}.broken-{now_ms}")
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("the outbox was damaged (%s); it is kept as %s and a new epoch begins", error, aside.name)
-        return Outbox(path, now_ms=now_ms, max_bytes=max_bytes)
 
 
 def assemble(
@@ -268,8 +256,18 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
             "data.rejected", config.gateway.id, reason, f"the core set {lane} {seq} aside"
         ),
         heard=parts.heard,
+        dropped=lambda: losses(parts.pipeline.counters),
     )
     parts.telemetry.uplink = uplink
+    if config.identity is not None:
+        parts.telemetry.identity = Rotation(
+            config.identity,
+            base,
+            clock,
+            gateway=config.gateway.id,
+            report=parts.pipeline.report,
+            renewed=uplink.reconnect,
+        )
     parts.twin.handlers["config"] = remote.handler
     updates = attach_updates(parts.twin, config.updates, base, clock, parts.telemetry.health)
     own = OwnCommands(
@@ -287,6 +285,10 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
             group.create_task(until_reload(), name="reload")
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
+            upkeep = Upkeep(parts.outbox, clock, config.outbox.ttl_h.ms(), parts.pipeline.report, config.gateway.id)
+            group.create_task(upkeep.run(), name="upkeep")
+            if parts.telemetry.identity is not None:
+                group.create_task(parts.telemetry.identity.run(), name="identity")
             if updates is not None:
                 group.create_task(updates.run(), name="trial")
             group.create_task(
@@ -302,10 +304,14 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
                 )
                 group.create_task(page.run(), name="status")
     except BaseExceptionGroup as errors:
-        _, others = errors.split(_Reload)
+        broken, others = errors.split(OutboxDamaged)
+        _, others = others.split(_Reload) if others is not None else (None, None)
         if others is not None:
             raise others from None
-        log.info("starting anew with another configuration")
+        if broken is not None:  # opened anew, what can be read of the file is saved, and a new epoch begins
+            log.error("%s", broken)
+        else:
+            log.info("starting anew with another configuration")
     finally:
         own.detach()
         parts.outbox.close()

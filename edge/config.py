@@ -22,13 +22,14 @@ from edge.updates.config import check as check_updates
 from edge.vision.config import CameraConfig, check_camera
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError, PackInvalid
-from protocols.uplink.topics import valid_gateway_id
+from protocols.uplink.topics import Lane, valid_gateway_id
 from scenarios.binding import ScenarioBinding
 from scenarios.packs import bind_all
 
 T = TypeVar("T")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,13 +51,29 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str = ""
     cert_file: str = ""  # client certificate with its chain; may hold the key too (as `citybrain edge enrol` writes it)
     key_file: str = ""  # the certificate's key, where it is a file of its own
-    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 6
+    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 4  # a dead link is noticed within twice this
     ack_timeout_s: Positive = 8.0  # no progress for this long: send again from the last acknowledged
+    budget_mb_per_day: NotNegative = 0.0  # metered link: 10^6 bytes a day (UTC+8), all layers from IP up; 0: no bound
+    budget_mb_per_hour: NotNegative = 0.0  # the same for an hour; both may hold
+
+
+class LaneTtl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hours; 0: for ever. Alarms and device states are not in the list: they never expire."""
+
+    data: NotNegative = 0.0  # readings taken while the way to the core was open
+    backfill: NotNegative = 0.0  # readings taken while it was not
+    evidence: NotNegative = 0.0  # pictures
+
+    def ms(self) -> dict[Lane, int]:
+        """Lanes that have a limit, in milliseconds."""
+        hours: dict[Lane, float] = {"data": self.data, "backfill": self.backfill, "evidence": self.evidence}
+        return {lane: round(limit * 3_600_000) for lane, limit in hours.items() if limit}
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_mb: Annotated[int, msgspec.Meta(ge=1)] = 256
     flush_s: Positive = 0.5  # readings wait at most this long for their commit; events do not wait
+    ttl_h: LaneTtl = LaneTtl()  # hours a row waits for its sending at most, by lane; events wait for ever
 
 
 class ReportRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,52 +1,52 @@
-"""A bounded, durable outbox: SQLite, write-ahead log, ``synchronous = FULL``.
+"""A bounded, durable outbox: what the gateway has learnt and the core has not committed yet.
 
 A call to :meth:`Outbox.commit` is one transaction and one fsync for everything that waited (grouped commit). When it
 has returned, a kill or a power cut loses nothing of it. A row is deleted only by :meth:`Outbox.acknowledge`, which the
 uplink calls after the cloud has committed.
 
-When the outbox is full, the oldest ``data`` and ``backfill`` rows not yet sent are emptied: the row keeps its sequence
-number and says how many readings went, of which time, with their digest. ``event`` rows are never touched.
+When the outbox or the disk is full, or a row has outlived its time, the oldest rows not yet sent become stones: the row
+keeps its sequence number and says how many readings went, of which series and time, with their digest. ``event`` rows
+are never touched.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
+from edge.outbox import parking
 from edge.outbox.cut import half_of, size_of, split
-from edge.outbox.model import OutboxDamaged, OutboxDepth, Pending, Row
-from edge.outbox.renew import renumber
+from edge.outbox.exchanges import Exchanges
+from edge.outbox.file import SCHEMA_VERSION, File
+from edge.outbox.model import Lost, NeverWritten, Opening, OutboxDamaged, OutboxDepth, Pending, Row
+from edge.outbox.names import Names
+from edge.outbox.reserve import Reserve
+from edge.outbox.stones import Stonemason, crc_of
+from edge.outbox.witness import Witness
 from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
 from protocols.core.model import SeriesInfo
 from protocols.uplink import batch as wire
-from protocols.uplink.columns import Readings, SeriesCode
-from protocols.uplink.digest import add, digest, series_hash
+from protocols.uplink.columns import Readings
+from protocols.uplink.digest import add, to_signed
 from protocols.uplink.topics import LANES, Lane
 
-_SCHEMA_VERSION = 1
-#: So many pushes are remembered whatever their age, more of them for an hour: a fleet of 6 000 sends 20 000 in half a
-#: minute, and a device repeats what it missed the answer to for much longer than that.
-_EXCHANGES_KEPT = 20_000
-_EXCHANGES_MOST = 200_000
-_EXCHANGE_AGE_MS = 3_600_000
 #: So many rows beyond the last acknowledged may be on their way: after a restart nobody knows which of them are.
 MOST_ON_THEIR_WAY = 64
 #: 2020-01-01, seconds: a clock before it has not been set since the gateway was switched on.
 _CLOCK_SET_S = 1_577_836_800
 _LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
+_CARRIED_AT_ONCE = 200  # rows of an earlier epoch written anew in one transaction
+_ROOM_BYTES = 256 << 10  # what is at least freed when the disk is full
 
 
-def _new_epoch(now_ms: int) -> int:
+def _new_epoch(now_ms: int, after: int) -> int:
     """One that this gateway has never had; and a clock that starts at 1970 says the same each time."""
-    return now_ms // 1000 if now_ms // 1000 >= _CLOCK_SET_S else 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
+    if now_ms // 1000 < _CLOCK_SET_S:
+        return 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
+    return max(now_ms // 1000, after + 1 if after >= _CLOCK_SET_S else 0)
 
 
 def _like(part: Pending) -> Pending:
@@ -54,160 +54,178 @@ def _like(part: Pending) -> Pending:
     return Pending(part.lane, clock=part.clock, historical=part.historical, clock_run=part.clock_run)
 
 
-def _refusal(what: str, error: Exception) -> StoreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    kind = OutboxDamaged if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StoreError
-    return kind(f"{what}: {error}")
-
-
 class Outbox:
-    """Not for concurrent writers; a lock lets the uplink acknowledge while the agent commits."""
+    """Not for concurrent writers; a lock lets the uplink acknowledge while the agent commits.
 
-    def __init__(self, path: Path, *, now_ms: int, max_bytes: int = 256 << 20) -> None:
+    ``guarded``: keep a witness and a reserve beside the file (:func:`~edge.outbox.opening.open_outbox` does).
+    ``reason`` and ``previous`` are said of the epoch if one begins here."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now_ms: int,
+        max_bytes: int = 256 << 20,
+        guarded: bool = False,
+        reason: str = "new",
+        previous: int = 0,
+    ) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = File(path)
+        self._db = self._file.db
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
-            self._db.execute("pragma busy_timeout = 5000")
-            found = self._db.execute("pragma quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise OutboxDamaged(f"outbox {path}: {found}")
-            self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
-            self.epoch = self._epoch(path, now_ms)
-            self._load(now_ms)
+            self._begin(path, now_ms, reason, previous)
+            self._names = Names(self._file)
+            self._mason = Stonemason(self._names)
+            self._exchanges = Exchanges(self._db, now_ms)
+            self._load()
         except sqlite3.Error as error:
-            raise _refusal(f"outbox {path}", error) from error
+            self._db.close()
+            raise self._file.refusal(f"outbox {path}", error) from error
+        except BaseException:
+            self._db.close()
+            raise
+        self._file.on_commit.append(self._keep)
+        self._file.on_rollback.append(self._undo)
+        self.witness = Witness(path) if guarded else None
+        self._reserve = Reserve(path) if guarded else None
+        self.opening = Opening(reason if self._born else "")
+        self.full_reason = "outbox_full"  # what stones say; the uplink knows when it is the budget that holds rows back
+        self.refused = 0  # commits that the disk did not take
+        self.carried = 0  # rows of earlier epochs that the core did not have
+        self._testify()
 
-    def _load(self, now_ms: int) -> None:
-        self._series: dict[tuple[str, str], int] = {}
-        self._info: dict[int, wire.Declaration] = {}
-        self._declared: dict[int, int] = {}
-        self._hash: dict[int, int] = {}
-        self._new: dict[int, wire.Declaration] = {}
-        self._fresh: list[tuple[int, int]] = []
-        for alias, device, point, unit, decimals, reference, device_type, lanes in self._db.execute(
-            "select alias, device, point, unit, decimals, reference, device_type, lanes from series"
-        ):
-            self._remember(wire.Declaration(alias, device, point, unit, decimals, reference, device_type), lanes)
-        self._codes: dict[int, SeriesCode] = {alias: d.code for alias, d in self._info.items()}
-        self._sent: dict[Lane, int] = {
-            LANES[lane]: min(acked + MOST_ON_THEIR_WAY, next_seq - 1)
-            for lane, acked, next_seq in self._db.execute("select lane, acked, next_seq from lane")
-        }
+    def _begin(self, path: Path, now_ms: int, reason: str, previous: int) -> None:
+        meta = dict(self._db.execute("select name, value from meta").fetchall()) if self._file.schema_version() else {}
+        if meta and meta.get("schema") != SCHEMA_VERSION:
+            raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {SCHEMA_VERSION}")
+        self._born = not meta
+        if not meta:
+            meta = {
+                "schema": SCHEMA_VERSION, "epoch": _new_epoch(now_ms, previous), "previous_epoch": previous,
+                "epoch_reason": reason,
+            }  # fmt: skip
+            with self._file.transaction("its birth") as db:
+                db.executemany("insert into meta values (?, ?)", list(meta.items()))
+                db.executemany("insert into lane (lane, next_seq) values (?, 1)", [(n,) for n in _LANE_NUMBER.values()])
+        self.epoch = int(meta["epoch"])
+        self.previous_epoch = int(meta["previous_epoch"])
+        self.epoch_reason = str(meta["epoch_reason"])
+
+    def _load(self) -> None:
+        self._last: dict[Lane, int] = {}  # last row written
+        self._acked: dict[Lane, int] = {}
+        for number, next_seq, acked in self._db.execute("select lane, next_seq, acked from lane"):
+            self._last[LANES[number]], self._acked[LANES[number]] = next_seq - 1, acked
+        self._sent = {lane: min(self._acked[lane] + MOST_ON_THEIR_WAY, self._last[lane]) for lane in LANES}
         row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
         self._payload_bytes = int(row[0])
-        self.refused = 0  # commits that the disk did not take
-        # A copy in memory: asking the file would wait for the commit that is under way, thousands of times a second.
-        self._exchanges: dict[str, int] = dict(self._db.execute("select id, made_ms from exchange order by made_ms"))
-        self._forgotten: list[str] = []  # in memory; the next commit takes them from the file
-        self._forget(now_ms)
+        self._kept = self._memory()
 
-    def _epoch(self, path: Path, now_ms: int) -> int:
-        meta = dict(self._db.execute("select name, value from meta").fetchall())
-        if meta and meta.get("schema") != _SCHEMA_VERSION:
-            raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {_SCHEMA_VERSION}")
-        if not meta:
-            epoch = _new_epoch(now_ms)
-            self._db.execute("begin immediate")
-            self._db.executemany("insert into meta values (?, ?)", [("schema", _SCHEMA_VERSION), ("epoch", epoch)])
-            self._db.executemany(
-                "insert into lane (lane, next_seq) values (?, 1)", [(n,) for n in _LANE_NUMBER.values()]
-            )
-            self._db.execute("commit")
-            return epoch
-        return int(meta["epoch"])
+    def _memory(self) -> tuple[int, dict[Lane, int], dict[Lane, int], int, int, str]:
+        lanes = dict(self._last), dict(self._acked)
+        return self._payload_bytes, *lanes, self.epoch, self.previous_epoch, self.epoch_reason
 
-    def _remember(self, declaration: wire.Declaration, lanes: int) -> None:
-        alias = declaration.alias
-        self._series[declaration.device, declaration.point] = alias
-        self._info[alias] = declaration
-        self._declared[alias] = lanes
-        self._hash[alias] = series_hash(declaration.device, declaration.point)
+    def _undo(self) -> None:
+        self._payload_bytes, last, acked, self.epoch, self.previous_epoch, self.epoch_reason = self._kept
+        self._last, self._acked = dict(last), dict(acked)
+
+    def _keep(self) -> None:
+        """A transaction is durable."""
+        self._kept = self._memory()
+        self._testify()
+
+    def _testify(self) -> None:
+        if self.witness is not None:
+            self.witness.write(self.epoch, {lane: (self._last[lane], self._acked[lane]) for lane in LANES})
 
     # -- series -------------------------------------------------------------------------------------------------
 
     def alias(self, info: SeriesInfo, first_integer: int) -> int:
         """The alias of a series, given on first use. ``first_integer`` becomes the reference of its columns."""
-        found = self._series.get((info.device, info.point))
-        if found is not None:
-            return found
-        alias = len(self._series)
-        declaration = wire.Declaration(
-            alias, info.device, info.point, info.unit, info.decimals, first_integer, info.device_type
-        )
-        self._remember(declaration, 0)
-        self._codes[alias] = declaration.code
-        self._new[alias] = declaration
-        return alias
+        return self._names.alias(info, first_integer)
 
     def series(self) -> list[wire.Declaration]:
-        return [self._info[alias] for alias in sorted(self._info)]
+        return self._names.all()
 
     def decimals(self, alias: int) -> int:
         """The resolution a series was declared with: it holds for the whole epoch, whatever its type says by now."""
-        return self._info[alias].decimals
+        return self._names.info(alias).decimals
+
+    def digest_of(self, readings: Readings) -> int:
+        """Order-free digest of readings, the same the cloud computes from its rows."""
+        return self._names.digest_of(readings)
 
     def declare_again(self, lane: Lane) -> None:
         """The core set a row aside and may not know what it declared: say it once more with the rows to come."""
-        bit = 1 << _LANE_NUMBER[lane]
-        with self._transaction("declarations"):
-            self._db.execute("update series set lanes = lanes & ~?", (bit,))
-            for alias in self._declared:
-                self._declared[alias] &= ~bit
+        with self._file.transaction("declarations") as db:
+            self._names.forget_declared(db, 1 << _LANE_NUMBER[lane])
 
-    def begin_again(self, now_ms: int) -> None:
-        """The core has lost what it had acknowledged: a new epoch for all that waits. Raises StoreError."""
-        bits = 1 << _LANE_NUMBER["data"] | 1 << _LANE_NUMBER["backfill"]
-        epoch, declared, sent = self.epoch, dict(self._declared), self._sent
-        try:
-            with self._transaction("a new epoch"):
-                named = [row[0] for row in self._db.execute("select alias from series order by alias")]
-                self.epoch = max(_new_epoch(now_ms), epoch + 1)
-                self._sent = dict.fromkeys(LANES, 0)
-                self._declared.update(dict.fromkeys(named, bits))
-                self._db.execute("update meta set value = ? where name = 'epoch'", (self.epoch,))
-                self._db.execute("update series set lanes = ?", (bits,))
-                for lane, number in _LANE_NUMBER.items():
-                    said = [self._info[alias] for alias in named] if lane in ("data", "backfill") else []
-                    renumber(self._db, number, self.epoch, said, self._codes, now_ms)
-                row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
-                self._payload_bytes = int(row[0])
-        except BaseException:
-            self.epoch, self._sent = epoch, sent
-            self._declared.update(declared)
-            raise
+    # -- epochs -------------------------------------------------------------------------------------------------
+
+    def begin_again(self, now_ms: int, reason: str, *, newest: int = 0, unknown: bool = False) -> None:
+        """A new epoch; what waits is parked until :meth:`carry_over` has heard what the core has of it.
+
+        ``reason``: ``core_forgot`` or ``restored``. ``newest``: the last epoch of this gateway, if it is not the one of
+        this file. ``unknown``: the core has none of the rows, or has other ones under their numbers: nobody is to be
+        asked. Raises StoreError with nothing changed."""
+        newest = newest or self.epoch
+        epoch = _new_epoch(now_ms, max(newest, self.epoch))
+        with self._file.transaction("a new epoch") as db:
+            parking.park_all(db, parking.NOBODY_KNOWS if unknown else self.epoch)
+            db.executemany(
+                "insert or replace into meta values (?, ?)",
+                [("epoch", epoch), ("previous_epoch", newest), ("epoch_reason", reason)],
+            )
+            db.execute("update lane set next_seq = 1, acked = 0, readings = 0, events = 0, digest = '0', thinned = 0")
+            self._names.forget_declared(db, (1 << len(LANES)) - 1)
+            self._payload_bytes = 0
+            self._last, self._acked = dict.fromkeys(LANES, 0), dict.fromkeys(LANES, 0)
+            self.previous_epoch, self.epoch, self.epoch_reason = newest, epoch, reason
+        self._sent = dict.fromkeys(LANES, 0)
+
+    def parked(self) -> list[tuple[int, Lane]]:
+        """(epoch, lane) of which rows wait for :meth:`carry_over`; epoch 0: the core need not be asked."""
+        with self._file.reading() as db:
+            return parking.lanes_of(db)
+
+    def question(self, epoch: int, lane: Lane) -> bytes:
+        """What to send, under that epoch, so that the core says up to where it has the lane."""
+        with self._file.reading() as db:
+            return parking.question(db, epoch, lane)
+
+    def carry_over(self, epoch: int, lane: Lane, committed: int, now_ms: int) -> int:
+        """The core has ``lane`` of an earlier epoch up to ``committed``: the parked rows beyond it go on in this epoch,
+        the others are dropped. Returns the rows carried over. Raises StoreError; what is done by then stays done."""
+        carried = 0
+        self.drop_parked(epoch, lane, committed)
+        while True:
+            with self._file.transaction("rows of an earlier epoch") as db:
+                found = parking.next_of(db, epoch, lane, self._names.codes, _CARRIED_AT_ONCE, now_ms)
+                for _, part in found:
+                    self._insert(db, part, now_ms)
+                if found:
+                    parking.drop(db, epoch, lane, found[-1][0])
+            carried += len(found)
+            if not found:
+                self.carried += carried
+                return carried
+
+    def drop_parked(self, epoch: int, lane: Lane, committed: int) -> None:
+        """The core has these."""
+        with self._file.transaction("what the core has") as db:
+            parking.drop(db, epoch, lane, committed)
+
+    def adopt(self, declarations: Sequence[wire.Declaration], rows: Sequence[tuple[int, int, int, bytes]]) -> None:
+        """Park what was saved from a broken file: (epoch, lane number, seq, payload)."""
+        self._names.adopt(declarations)
+        new = self._names.pending()
+        with self._file.transaction("what was saved") as db:
+            self._names.write(db, new)
+            parking.park(db, rows)
+        self._names.written(new)
 
     # -- writing ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self, what: str) -> Iterator[None]:
-        """All of it or nothing. Raises StoreError if the disk did not take it."""
-        with self._lock:
-            payload_bytes, self._fresh = self._payload_bytes, []
-            try:
-                self._db.execute("begin immediate")
-                yield
-                self._db.execute("commit")
-            except BaseException as error:
-                self._payload_bytes = payload_bytes
-                for alias, bit in self._fresh:
-                    self._declared[alias] &= ~bit
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                if isinstance(error, sqlite3.Error | OSError):
-                    raise _refusal(f"the outbox did not take {what}", error) from error
-                raise
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as error:
-                raise _refusal("the outbox cannot be read", error) from error
 
     def commit(
         self,
@@ -218,71 +236,47 @@ class Outbox:
         state: Mapping[str, bytes] | None = None,
     ) -> None:
         """Make everything durable in one transaction. Raises StoreError if the disk did not take it (nothing kept)."""
-        new = list(self._new.values())  # the loop may name further series while we write
+        new = self._names.pending()
         try:
-            with self._transaction("a commit"):
-                self._write(pending, new, exchanges, state or {}, now_ms)
-        except StoreError:
+            with self._file.transaction("a commit") as db:
+                self._names.write(db, new)
+                for part in pending:
+                    self._insert(db, part, now_ms)
+                self._exchanges.write(db, exchanges, now_ms)
+                if state:
+                    db.executemany("insert or replace into state values (?, ?)", list(state.items()))
+                if self._payload_bytes > self._max_bytes:
+                    self._thin(db, self._max_bytes * 9 // 10)
+        except StoreError as error:
             self.refused += 1
+            if error.retry:
+                self._make_room()
             raise
-        for declaration in new:
-            del self._new[declaration.alias]
-        self._forgotten.clear()
-        for exchange in exchanges:
-            self._exchanges[exchange] = now_ms
-        self._forget(now_ms)
+        self._names.written(new)
+        self._exchanges.written(exchanges, now_ms)
+        if self._reserve is not None and self.refused:
+            self._reserve.take()
 
-    def _forget(self, now_ms: int) -> None:
-        """Let the oldest pushes go."""
-        while len(self._exchanges) > _EXCHANGES_KEPT:
-            oldest, made_ms = next(iter(self._exchanges.items()))
-            if len(self._exchanges) <= _EXCHANGES_MOST and now_ms - made_ms <= _EXCHANGE_AGE_MS:
-                return
-            del self._exchanges[oldest]
-            self._forgotten.append(oldest)
-
-    def _write(
-        self,
-        pending: Sequence[Pending],
-        new: Sequence[wire.Declaration],
-        exchanges: Sequence[str],
-        state: Mapping[str, bytes],
-        now_ms: int,
-    ) -> None:
-        self._db.executemany(
-            "insert or ignore into series (alias, device, point, unit, decimals, reference, device_type)"
-            " values (?, ?, ?, ?, ?, ?, ?)",
-            [(d.alias, d.device, d.point, d.unit, d.decimals, d.reference, d.device_type) for d in new],
-        )
-        for part in pending:
-            self._insert(part, now_ms)
-        self._db.executemany("delete from exchange where id = ?", [(name,) for name in self._forgotten])
-        self._db.executemany("insert or ignore into exchange values (?, ?)", [(e, now_ms) for e in exchanges])
-        self._db.executemany("insert or replace into state values (?, ?)", list(state.items()))
-        if self._payload_bytes > self._max_bytes:
-            self._thin(now_ms)
-
-    def _insert(self, part: Pending, now_ms: int) -> None:
+    def _insert(self, db: sqlite3.Connection, part: Pending, now_ms: int) -> None:
         for number, readings in enumerate(split(part.readings)):
             rest = part if number == 0 else _like(part)
-            self._insert_row(replace(rest, readings=readings), now_ms)
+            self._insert_row(db, replace(rest, readings=readings), now_ms)
 
-    def _insert_row(self, part: Pending, now_ms: int) -> None:
-        lane, readings = part.lane, part.readings
+    def _insert_row(self, db: sqlite3.Connection, part: Pending, now_ms: int) -> None:
+        lane, readings, stones = part.lane, part.readings, part.thinned
         number = _LANE_NUMBER[lane]
-        bit = 1 << number
-        aliases = np.unique(readings.alias).tolist()
-        fresh = [alias for alias in aliases if not self._declared[alias] & bit]
-        seq, total = self._db.execute("select next_seq, digest from lane where lane = ?", (number,)).fetchone()
+        fresh = self._names.undeclared(readings, 1 << number)
+        seq = self._last[lane] + 1
         try:
             payload = wire.encode(
                 wire.Batch(
                     epoch=self.epoch,
                     seq=seq,
                     readings=readings,
-                    declarations=tuple(self._info[alias] for alias in fresh),
+                    declarations=tuple(self._names.info(alias) for alias in fresh),
                     events=tuple(part.events),
                     devices=tuple(part.devices),
+                    thinned=tuple(stones),
                     evidence=tuple(part.evidence),
                     clock=part.clock,
                     corrections=tuple(part.corrections),
@@ -291,132 +285,148 @@ class Outbox:
                     outcomes=tuple(part.outcomes),
                     reported=tuple(part.reported),
                 ),
-                self._codes,
+                self._names.codes,
             )
         except LocalProtocolError as error:
             if error.reason != "too_big" or size_of(part) < 2:
                 raise
             for which in (0, 1):
-                self._insert_row(half_of(part, which), now_ms)
+                self._insert_row(db, half_of(part, which), now_ms)
             return
-        events = part.events
-        self._db.execute(
-            "insert into batch values (?, ?, ?, ?, ?, ?)", (number, seq, now_ms, len(readings), len(events), payload)
+        digest, count, events = self._names.digest_of(readings), len(readings), len(part.events)
+        first_ms, last_ms = (int(readings.ts_ms.min()), int(readings.ts_ms.max())) if count else (0, 0)
+        db.execute(
+            "insert into batch values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, seq, now_ms, count, events, first_ms, last_ms, to_signed(digest), crc_of(payload), payload),
         )
-        self._db.execute(
-            "update lane set next_seq = next_seq + 1, readings = readings + ?, events = events + ?, digest = ?"
-            " where lane = ?",
-            (len(readings), len(events), str(add(int(total), self.digest_of(readings))), number),
+        gone = sum(stone.readings for stone in stones)
+        for stone in stones:
+            digest = add(digest, stone.digest)
+        (total,) = db.execute("select digest from lane where lane = ?", (number,)).fetchone()
+        db.execute(
+            "update lane set next_seq = next_seq + 1, readings = readings + ?, events = events + ?, digest = ?,"
+            " thinned = thinned + ? where lane = ?",
+            (count + gone, events, str(add(int(total), digest)), gone, number),
         )
         if fresh:
-            for alias in fresh:
-                self._declared[alias] |= bit
-                self._fresh.append((alias, bit))
-            self._db.executemany(
-                "update series set lanes = lanes | ? where alias = ?", [(bit, alias) for alias in fresh]
-            )
+            self._names.declare(db, fresh, 1 << number)
+        self._last[lane] = seq
         self._payload_bytes += len(payload)
 
-    def digest_of(self, readings: Readings) -> int:
-        """Order-free digest of readings, the same the cloud computes from its rows."""
-        if not len(readings):
-            return 0
-        table = np.array([self._hash[a] for a in range(int(readings.alias.max()) + 1)], dtype=np.uint64)
-        return digest(table[readings.alias], readings.ts_ms, readings.integer, readings.quality)
+    # -- what gives way -----------------------------------------------------------------------------------------
 
-    def _thin(self, now_ms: int) -> None:
-        """Empty the oldest unsent data and backfill rows until a tenth of the room is free."""
-        goal = self._max_bytes * 9 // 10
-        for lane in ("backfill", "data"):
-            number = _LANE_NUMBER[lane]
-            rows = self._db.execute(
-                "select seq, readings from batch where lane = ? and seq > ? and readings > 0 order by seq",
-                (number, self._sent[lane]),
-            )
-            thinned = 0
-            for seq, count in rows.fetchall():
-                if self._payload_bytes <= goal:
-                    break
-                found = self._db.execute("select payload from batch where lane = ? and seq = ?", (number, seq))
-                payload = found.fetchone()[0]
-                envelope = wire.open_envelope(payload)
-                kept = wire.decode(envelope, self._codes)
-                stone = wire.encode(
-                    wire.Batch(
-                        epoch=self.epoch,
-                        seq=seq,
-                        declarations=kept.declarations,
-                        events=kept.events,
-                        devices=kept.devices,
-                        thinned=(
-                            wire.Thinned(
-                                count,
-                                "outbox_full",
-                                int(kept.readings.ts_ms.min()),
-                                int(kept.readings.ts_ms.max()),
-                                self.digest_of(kept.readings),
-                            ),
-                        ),
-                    ),
-                    self._codes,
-                )
-                self._db.execute(
-                    "update batch set payload = ?, readings = 0 where lane = ? and seq = ?", (stone, number, seq)
-                )
-                self._payload_bytes += len(stone) - len(payload)
-                thinned += count
-            if thinned:
-                self._db.execute("update lane set thinned = thinned + ? where lane = ?", (thinned, number))
+    def _unsent(self) -> dict[int, int]:
+        return {number: self._sent[lane] for lane, number in _LANE_NUMBER.items()}
+
+    def _thin(self, db: sqlite3.Connection, goal: int) -> Lost:
+        lost = self._mason.thin(db, self.epoch, self._unsent(), goal, self._payload_bytes, self.full_reason)
+        self._payload_bytes += lost.size
+        return lost
+
+    def _make_room(self) -> None:
+        """The disk is full: a tenth of what waits gives way, the oldest first. Without room even for that, later."""
+        if self._reserve is not None:
+            self._reserve.give_up()
+        goal = self._payload_bytes - max(self._payload_bytes // 10, _ROOM_BYTES)
+        try:
+            with self._file.transaction("making room") as db:
+                self._thin(db, goal)
+        except StoreError as error:
+            if not error.retry:
+                raise
+            return
+
+    def expire(self, now_ms: int, ttl_ms: Mapping[Lane, int]) -> Lost:
+        """Rows not yet sent that have waited longer than their lane's time become stones (``expired``)."""
+        older_than = {_LANE_NUMBER[lane]: now_ms - ttl for lane, ttl in ttl_ms.items() if lane != "event"}
+        if not older_than:
+            return Lost()
+        with self._file.transaction("the end of their time") as db:
+            lost = self._mason.expire(db, self.epoch, self._unsent(), older_than)
+            self._payload_bytes += lost.size
+        return lost
 
     # -- reading and acknowledging ------------------------------------------------------------------------------
 
     def rows(self, lane: Lane, after: int, *, limit: int = 32) -> list[Row]:
-        """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on."""
-        with self._reading():
-            found = self._db.execute(
-                "select seq, payload from batch where lane = ? and seq > ? order by seq limit ?",
-                (_LANE_NUMBER[lane], after, limit),
+        """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on.
+
+        A payload that the disk has garbled is replaced by a stone (``row_damaged``) on the way."""
+        number = _LANE_NUMBER[lane]
+        with self._file.reading() as db:
+            found = db.execute(
+                "select seq, crc, payload from batch where lane = ? and seq > ? order by seq limit ?",
+                (number, after, limit),
             ).fetchall()
             if found:
                 self._sent[lane] = max(self._sent[lane], found[-1][0])
-        return [Row(lane, seq, payload) for seq, payload in found]
+        garbled = [seq for seq, crc, payload in found if crc_of(payload) != crc]
+        if garbled:
+            with self._file.transaction("a garbled row's stone") as db:
+                for seq in garbled:
+                    self._payload_bytes += self._mason.replace_garbled(db, self.epoch, number, seq).size
+                return self.rows(lane, after, limit=limit)
+        return [Row(lane, seq, payload) for seq, _, payload in found]
+
+    @property
+    def thinned(self) -> int:
+        """Readings that gave way since the outbox was opened."""
+        return self._mason.readings
+
+    @property
+    def thinned_reason(self) -> str:
+        """Why the last of them did."""
+        return self._mason.reason
+
+    @property
+    def garbled(self) -> tuple[int, int]:
+        """Rows whose payload the disk had broken, and the events that were in them, since the outbox was opened."""
+        return self._mason.garbled, self._mason.garbled_events
 
     def acknowledge(self, epoch: int, lane: Lane, committed: int) -> int:
         """The cloud has committed a lane up to here: delete. Returns the number of rows freed.
 
-        Raises ContractError for an acknowledgement of another epoch or of what was never written, StoreError if the
-        disk did not take it (it will come again).
+        Raises ContractError for an acknowledgement of another epoch, NeverWritten for one of rows that do not
+        exist (its bearer knows another life of this outbox), StoreError if the disk did not take it.
         """
         number = _LANE_NUMBER[lane]
-        with self._transaction("an acknowledgement"):
-            next_seq, acked = self._db.execute("select next_seq, acked from lane where lane = ?", (number,)).fetchone()
-            if epoch != self.epoch or committed >= next_seq:
-                raise ContractError(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
-            if committed <= acked:
-                return 0
-            size, count = self._db.execute(
+        if epoch != self.epoch:
+            raise ContractError(f"acknowledged {lane} {epoch}/{committed}: another epoch", reason="ack")
+        if committed > self._last[lane]:
+            raise NeverWritten(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
+        if committed <= self._acked[lane]:
+            return 0
+        with self._file.transaction("an acknowledgement") as db:
+            size, count = db.execute(
                 "select coalesce(sum(length(payload)), 0), count(*) from batch where lane = ? and seq <= ?",
                 (number, committed),
             ).fetchone()
-            self._db.execute("delete from batch where lane = ? and seq <= ?", (number, committed))
-            self._db.execute("update lane set acked = ? where lane = ?", (committed, number))
+            db.execute("delete from batch where lane = ? and seq <= ?", (number, committed))
+            db.execute("update lane set acked = ? where lane = ?", (committed, number))
             self._payload_bytes -= size
+            self._acked[lane] = committed
         return int(count)
 
     def acked(self, lane: Lane) -> int:
-        with self._reading():
-            row = self._db.execute("select acked from lane where lane = ?", (_LANE_NUMBER[lane],)).fetchone()
-        return int(row[0])
+        return self._acked[lane]
+
+    def last(self, lane: Lane) -> int:
+        """Sequence number of the last row written."""
+        return self._last[lane]
+
+    def sent(self, lane: Lane) -> int:
+        """No row beyond this one can have been sent, by this run of the agent or an earlier one."""
+        return self._sent[lane]
 
     def seen_exchange(self, exchange: str) -> bool:
         """Whether a push of this identity is durable already; asks no disk and waits for nobody."""
         return exchange in self._exchanges
 
     def depth(self, now_ms: int) -> OutboxDepth:
-        with self._reading():
-            counts = dict(self._db.execute("select lane, count(*) from batch group by lane").fetchall())
-            oldest = self._db.execute("select min(made_ms) from batch").fetchone()[0]
-            thinned = self._db.execute("select sum(thinned) from lane").fetchone()[0]
+        with self._file.reading() as db:
+            counts = dict(db.execute("select lane, count(*) from batch group by lane").fetchall())
+            oldest = db.execute("select min(made_ms) from batch").fetchone()[0]
+            thinned = db.execute("select sum(thinned) from lane").fetchone()[0]
         return OutboxDepth(
             {lane: int(counts.get(number, 0)) for lane, number in _LANE_NUMBER.items()},
             self._payload_bytes,
@@ -425,32 +435,45 @@ class Outbox:
         )
 
     def totals(self) -> dict[Lane, dict[str, int]]:
-        """Everything ever accepted, per lane: readings, events, digest, thinned, last sequence, acknowledged."""
-        with self._reading():
-            rows = self._db.execute("select lane, next_seq - 1, acked, readings, events, digest, thinned from lane")
+        """Everything accepted in this epoch, per lane: readings, events, digest, thinned, last sequence, acknowledged;
+        and what waits: bytes, and when the oldest row was made (UTC ms, 0: none waits)."""
+        with self._file.reading() as db:
+            waiting = {
+                number: (oldest_ms, size)
+                for number, oldest_ms, size in db.execute(
+                    "select lane, min(made_ms), sum(length(payload)) from batch group by lane"
+                )
+            }
+            rows = db.execute("select lane, next_seq - 1, acked, readings, events, digest, thinned from lane")
             return {
-                LANES[lane]: {
+                LANES[number]: {
                     "seq": seq,
                     "acked": acked,
                     "readings": readings,
                     "events": events,
                     "digest": int(total),
                     "thinned": thinned,
+                    "oldest_ms": waiting.get(number, (0, 0))[0],
+                    "waiting_bytes": waiting.get(number, (0, 0))[1],
                 }
-                for lane, seq, acked, readings, events, total, thinned in rows.fetchall()
+                for number, seq, acked, readings, events, total, thinned in rows.fetchall()
             }
 
     # -- state --------------------------------------------------------------------------------------------------
 
     def put_state(self, name: str, value: bytes) -> None:
-        with self._transaction("its state"):
-            self._db.execute("insert or replace into state values (?, ?)", (name, value))
+        with self._file.transaction("its state") as db:
+            db.execute("insert or replace into state values (?, ?)", (name, value))
 
     def get_state(self, name: str) -> bytes | None:
-        with self._reading():
-            row = self._db.execute("select value from state where name = ?", (name,)).fetchone()
+        with self._file.reading() as db:
+            row = db.execute("select value from state where name = ?", (name,)).fetchone()
         return bytes(row[0]) if row else None
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._file.close()
+        if self.witness is not None:
+            self.witness.close()
+
+
+__all__ = ["MOST_ON_THEIR_WAY", "Outbox", "OutboxDamaged"]

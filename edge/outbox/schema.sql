@@ -1,4 +1,5 @@
-create table if not exists meta (name text primary key, value integer not null) without rowid;
+-- schema, epoch, previous_epoch, epoch_reason
+create table if not exists meta (name text primary key, value not null) without rowid;
 
 -- One row a batch; a lane is a gapless sequence. Rows leave only when the cloud has committed them.
 create table if not exists batch (
@@ -7,11 +8,24 @@ create table if not exists batch (
     made_ms  integer not null,
     readings integer not null,
     events   integer not null,
+    first_ms integer not null,               -- of its readings; 0 without any
+    last_ms  integer not null,
+    digest   integer not null,               -- of its readings, as a signed number
+    crc      integer not null,               -- of the payload: a disk that garbles is found out before the core is told
     payload  blob not null,
     unique (lane, seq)
 );
 
--- Running totals of all that was ever accepted: what the proof compares with the database.
+-- Rows of an earlier epoch that the core may or may not have: asked before they are sent again (parking.py).
+create table if not exists parked (
+    epoch    integer not null,
+    lane     integer not null,
+    seq      integer not null,
+    payload  blob not null,
+    unique (epoch, lane, seq)
+);
+
+-- Running totals of all that was ever accepted in this epoch: what the proof compares with the database.
 create table if not exists lane (
     lane     integer primary key,
     next_seq integer not null,

@@ -11,31 +11,34 @@ import logging
 import random
 from collections.abc import Callable
 
-from google.protobuf.message import DecodeError
-
 from edge.clock import Clock
 from edge.config import MqttConfig
-from edge.outbox import Outbox
+from edge.outbox import Outbox, Row
+from edge.uplink.account import Books, Losses
+from edge.uplink.answers import Answers
+from edge.uplink.budget import Budget
 from edge.uplink.sender import Sender
 from edge.uplink.session import MqttSession
-from protocols.core.errors import ContractError, LinkDown, StoreError, TransportError
+from protocols.core.errors import LinkDown, StoreError, TransportError
 from protocols.uplink import topics
 from protocols.uplink import uplink_pb2 as pb
-from protocols.uplink.batch import WIRE_VERSION
 from protocols.uplink.topics import LANES, Lane
 
 log = logging.getLogger("citybrain.edge.uplink")
 
-_BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.5, 30.0
+_BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.2, 30.0
+_GOOD_SESSION_S = 30.0
 _TICK_S = 0.25
-_FORGOT_TIMES = 3  # and for three timeouts
-#: Reasons for which saying the declarations again would change nothing.
-_DECLARED_ALL_THE_SAME = ("foreign_device", "newer_version")
+_ACCOUNT_EVERY_S = 60.0
+_ACCOUNT_REST_S = 5.0  # something was dropped: say so at once, but not with every reading
+_METERED_HEALTH_S = 20.0  # the core takes a gateway for lost after 30 s without a word
+_BUDGET = "uplink.budget"
 
 
 class Uplink:
     """One per agent. ``health`` gives the heartbeat's numbers; ``rejected`` hears of a batch that was set aside;
-    ``heard`` gets (channel, payload) of everything else that comes down: orders, twin documents."""
+    ``heard`` gets (channel, payload) of everything else that comes down: orders, twin documents; ``dropped`` tells
+    what never became a row."""
 
     def __init__(
         self,
@@ -50,7 +53,9 @@ class Uplink:
         health: Callable[[], tuple[dict[str, float], dict[str, str]]],
         rejected: Callable[[Lane, int, str], None],
         heard: Callable[[str, bytes], None] = lambda _channel, _payload: None,
+        dropped: Callable[[], Losses] = dict,
         health_every_s: float = 5.0,
+        account_every_s: float = _ACCOUNT_EVERY_S,
     ) -> None:
         self._config = config
         self._outbox = outbox
@@ -58,13 +63,19 @@ class Uplink:
         self._gateway = gateway
         self._shard = shard
         self._password = password
-        self._version = version
         self._health = health
         self._rejected = rejected
         self._heard = heard
-        self._health_every_s = health_every_s
+        self._dropped = dropped
+        self._account_every_s = account_every_s
+        self._books = Books(outbox, version)
+        self._budget = Budget(config.budget_mb_per_day, config.budget_mb_per_hour, outbox.get_state(_BUDGET))
+        self._health_every_s = max(health_every_s, _METERED_HEALTH_S) if self._budget.metered else health_every_s
+        self._counted_bytes = 0
         self._wake = asyncio.Event()
-        self._behind: dict[Lane, tuple[int, int]] = {}  # since when (ms), how often the core asked for what is gone
+        self._again = asyncio.Event()
+        self._first_contact = True
+        self._behind: dict[Lane, tuple[int, int]] = {}
         self.live = False
         self.connected = False
         self.counters: dict[str, int] = {
@@ -72,18 +83,31 @@ class Uplink:
             "losses": 0,
             "sent_batches": 0,
             "sent_bytes": 0,
+            "link_bytes": 0,
             "resent": 0,
             "acks_not_kept": 0,
             "new_epochs": 0,
+            "backlog_window": 0,
+            "budget_spent_bytes": 0,
         }
+        self.latency_ms: dict[Lane, int] = {}
         self.last_error = ""
+
+    @property
+    def session_name(self) -> str:
+        """Random, made at the start of the agent."""
+        return self._books.session
 
     def wake(self) -> None:
         """There is something new in the outbox."""
         self._wake.set()
 
+    def reconnect(self) -> None:
+        """What the connection was made with is out of date (a renewed certificate): connect anew."""
+        self._again.set()
+
     async def run(self) -> None:
-        """Until cancelled. Only a programming error ends it otherwise."""
+        """Until cancelled. Only a programming error, or an outbox that breaks, ends it otherwise."""
         backoff_s = _BACKOFF_FIRST_S
         while True:
             started = asyncio.get_running_loop().time()
@@ -99,7 +123,7 @@ class Uplink:
                 if self.connected:
                     self.counters["losses"] += 1
                 self.connected = self.live = False
-            if asyncio.get_running_loop().time() - started > 30:
+            if asyncio.get_running_loop().time() - started > _GOOD_SESSION_S:
                 backoff_s = _BACKOFF_FIRST_S
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
@@ -107,35 +131,36 @@ class Uplink:
     def _topic(self, channel: str) -> str:
         return topics.up(self._shard, self._gateway, channel)
 
-    def _state(self, *, online: bool, farewell: bool = False) -> bytes:
-        return pb.State(
-            online=online,
-            farewell=farewell,
-            epoch=self._outbox.epoch,
-            at_ms=self._clock.now_ms(),
-            agent_version=self._version,
-            wire_version=WIRE_VERSION,
-        ).SerializeToString()
-
     async def _serve(self) -> None:
-        will = (self._topic("state"), self._state(online=False))
+        will = (self._topic("state"), self._books.state(self._clock.now_ms(), online=False))
         session = MqttSession(self._config, self._gateway, self._password, will)
+        self._counted_bytes = 0
+        self._again.clear()
         try:
             await session.open(topics.down(self._shard, self._gateway, "+"))
-            session.publish(self._topic("state"), self._state(online=True), retain=True)
+            online = self._books.state(self._clock.now_ms(), online=True)
+            session.publish(self._topic("state"), online, retain=True)
             self.connected = self.live = True
             self.counters["connects"] += 1
             log.info("uplink %s: %s", "back" if self.last_error else "up", self._config.url)
             self.last_error = ""
             sender = Sender(
-                lambda lane, after, limit: self._outbox.rows(lane, after, limit=limit),
+                self._rows,
                 {lane: self._outbox.acked(lane) for lane in LANES},
                 self._monotonic_ms(),
+                sure=not self._first_contact,
+            )
+            session.on_room = self._wake.set
+            answers = Answers(
+                self._outbox, sender, self._clock, self._config.ack_timeout_s, self._rejected, self._behind
             )
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._receive(session, sender))
+                group.create_task(self._receive(session, sender, answers))
                 group.create_task(self._send(session, sender))
+                group.create_task(self._ask(session))
                 group.create_task(self._heartbeat(session))
+                group.create_task(self._account(session))
+                group.create_task(self._until_reconnect())
         except BaseExceptionGroup as errors:
             expected, others = errors.split((TransportError, StoreError))
             if others is not None or expected is None:
@@ -143,10 +168,20 @@ class Uplink:
             raise _first(expected) from None
         except asyncio.CancelledError:
             if self.connected:
-                await session.publish_last(self._topic("state"), self._state(online=False, farewell=True))
+                farewell = self._books.state(self._clock.now_ms(), online=False, farewell=True)
+                await session.publish_last(self._topic("state"), farewell)
             raise
         finally:
+            self._meter(session)
+            self._save_budget(anyway=True)
             await session.close()
+
+    async def _until_reconnect(self) -> None:
+        await self._again.wait()
+        raise LinkDown("connecting anew with the renewed certificate")
+
+    def _rows(self, lane: Lane, after: int, limit: int) -> list[Row]:
+        return self._outbox.rows(lane, after, limit=limit) if self._outbox.last(lane) > after else []
 
     @staticmethod
     def _monotonic_ms() -> int:
@@ -165,11 +200,17 @@ class Uplink:
                 acked_before = acked
                 if stalls >= 3:
                     raise LinkDown("connected, but the core acknowledges nothing")
-            for row in sender.due(now):
+            held_back = self._budget.held_back(self._clock.now_ms())
+            self._outbox.full_reason = "byte_budget" if held_back else "outbox_full"
+            for row in sender.due(now, room_bytes=session.pace.room(), held_back=held_back):
                 session.publish(self._topic(row.lane), row.payload)
                 self.counters["sent_batches"] += 1
                 self.counters["sent_bytes"] += len(row.payload)
             self.counters["resent"] = sender.resent
+            self.counters["backlog_window"] = sender.backlog_window
+            self.latency_ms = sender.latency_ms
+            self._meter(session)
+            self._save_budget()
             self._wake.clear()
             try:
                 async with asyncio.timeout(_TICK_S):
@@ -177,59 +218,36 @@ class Uplink:
             except TimeoutError:
                 continue
 
-    async def _receive(self, session: MqttSession, sender: Sender) -> None:
+    async def _ask(self, session: MqttSession) -> None:
+        """Up to where has the core the rows of earlier epochs that wait here? (outbox/parking.py)"""
+        while parked := self._outbox.parked():
+            for epoch, lane in parked:
+                if epoch:
+                    session.publish(self._topic(lane), self._outbox.question(epoch, lane))
+                else:
+                    await asyncio.to_thread(self._outbox.carry_over, epoch, lane, 0, self._clock.now_ms())
+                    self._wake.set()
+            await asyncio.sleep(self._config.ack_timeout_s / 2)
+
+    async def _receive(self, session: MqttSession, sender: Sender, answers: Answers) -> None:
         while True:
             message = await session.receive()
-            if message.topic.endswith("/hello"):
+            channel = message.topic.rpartition("/")[2]
+            if channel == "hello":
                 sender.restart(self._monotonic_ms())
-                self._wake.set()
+            elif channel == "ack":
+                heard = await answers.take(message.payload, self._monotonic_ms())
+                self.live = self.live or heard
+                self._first_contact = self._first_contact and not heard
+                self.counters["acks_not_kept"] += answers.not_kept
+                answers.not_kept = 0
+                if answers.new_epoch:
+                    self.counters["new_epochs"] += 1
+                    raise LinkDown(answers.new_epoch)
+            else:
+                self._heard(channel, message.payload)
                 continue
-            if not message.topic.endswith("/ack"):
-                self._heard(message.topic.rpartition("/")[2], message.payload)
-                continue
-            ack = pb.Ack()
-            try:
-                ack.ParseFromString(message.payload)
-                lane = _lane(ack.lane)
-                if ack.epoch != self._outbox.epoch:
-                    continue  # of an outbox that is gone: queued by the broker while we were away
-                await asyncio.to_thread(self._outbox.acknowledge, ack.epoch, lane, ack.committed)
-                await self._notice_a_core_that_forgot(ack, lane)
-                if ack.rejected_seq:
-                    self._rejected(lane, ack.rejected_seq, ack.reason)
-                    if ack.reason not in _DECLARED_ALL_THE_SAME:
-                        await asyncio.to_thread(self._outbox.declare_again, lane)
-            except (DecodeError, ContractError) as error:
-                log.warning("an acknowledgement that makes no sense: %s", error)
-                continue
-            except StoreError as error:
-                if not error.retry:
-                    raise
-                self.counters["acks_not_kept"] += 1  # what it frees is sent again, and acknowledged again
-                continue
-            sender.acknowledged(lane, ack.committed, resend=ack.resend, now_ms=self._monotonic_ms())
-            self.live = True
             self._wake.set()
-
-    async def _notice_a_core_that_forgot(self, ack: pb.Ack, lane: Lane) -> None:
-        """Its database came back from a backup: it asks for rows that were deleted here because it had them.
-
-        An old acknowledgement, kept by the broker while we were away, says the same, once and not for long."""
-        if not ack.resend or ack.committed >= self._outbox.acked(lane):
-            self._behind.pop(lane, None)
-            return
-        now_ms = self._monotonic_ms()
-        since_ms, times = self._behind.get(lane, (now_ms, 0))
-        self._behind[lane] = (since_ms, times + 1)
-        if times >= _FORGOT_TIMES and now_ms - since_ms >= 3000 * self._config.ack_timeout_s:
-            acked = self._outbox.acked(lane)
-            log.error(
-                "the core has %s up to %d, it had acknowledged %d: a new epoch begins", lane, ack.committed, acked
-            )
-            await asyncio.to_thread(self._outbox.begin_again, self._clock.now_ms())
-            self.counters["new_epochs"] += 1
-            self._behind.clear()
-            raise LinkDown("the core has lost what it had acknowledged; everything that waits goes in a new epoch")
 
     async def _heartbeat(self, session: MqttSession) -> None:
         while True:
@@ -238,16 +256,43 @@ class Uplink:
             session.publish(self._topic("health"), health.SerializeToString(), qos=0)
             await asyncio.sleep(self._health_every_s)
 
+    async def _account(self, session: MqttSession) -> None:
+        """The gateway's books: after connecting, every minute, and soon after something was dropped or thinned."""
+        while True:
+            said = self._losses()
+            session.publish(self._topic("account"), self._books.account(self._clock.now_ms(), self._dropped()))
+            rests = max(1, round(self._account_every_s / _ACCOUNT_REST_S))
+            for _ in range(rests):
+                await asyncio.sleep(self._account_every_s / rests)
+                if self._losses() != said:
+                    break
+
+    def _losses(self) -> tuple[object, ...]:
+        return (dict(self._dropped()), self._outbox.thinned)
+
+    # -- what the link costs --------------------------------------------------------------------------------------
+
+    def _meter(self, session: MqttSession) -> None:
+        count = session.link_bytes()
+        self._budget.spend(count - self._counted_bytes, self._clock.now_ms())
+        self.counters["link_bytes"] += count - self._counted_bytes
+        self._counted_bytes = count
+        self.counters["budget_spent_bytes"] = self._budget.spent_bytes()
+
+    def _save_budget(self, *, anyway: bool = False) -> None:
+        """A disk that does not take it now is asked again with the next 64 KiB."""
+        saved = self._budget.save(anyway=anyway)
+        if saved is None:
+            return
+        try:
+            self._outbox.put_state(_BUDGET, saved)
+        except StoreError as error:
+            if not error.retry:
+                raise
+
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _lane(name: str) -> Lane:
-    for lane in LANES:
-        if lane == name:
-            return lane
-    raise ContractError(f"no lane {name!r}", reason="ack")

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.agent import open_outbox
 from edge.outbox import MOST_ON_THEIR_WAY, Outbox, OutboxDamaged, Pending
+from edge.outbox.opening import open_outbox
 from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
 from protocols.core.model import Event, EvidenceRef, SeriesInfo
 from protocols.uplink import batch as wire
@@ -285,8 +285,8 @@ def test_after_a_restart_what_may_be_on_its_way_is_not_changed(tmp_path: Path) -
 
 
 def test_pushes_are_remembered_for_an_hour_and_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.outbox.outbox._EXCHANGES_KEPT", 100)
-    monkeypatch.setattr("edge.outbox.outbox._EXCHANGES_MOST", 1_000)
+    monkeypatch.setattr("edge.outbox.exchanges._KEPT", 100)
+    monkeypatch.setattr("edge.outbox.exchanges._MOST", 1_000)
     outbox = opened(tmp_path / "o.db")
     alias = outbox.alias(SeriesInfo("m", "x"), 0)
 
@@ -475,8 +475,9 @@ def test_killed_in_the_middle_of_commits(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*broken*")) == []
 
 
-def test_begin_again_gives_all_that_waits_a_new_epoch(tmp_path: Path) -> None:
-    outbox = opened(tmp_path / "o.db", max_bytes=60_000)
+def filled(path: Path, *, thinned: bool = True) -> Outbox:
+    """Data 31..40, one event and 200 rows of backlog wait, part of them stones."""
+    outbox = opened(path, max_bytes=60_000 if thinned else 1 << 30)
     rng = random.Random(4)
     a, b = outbox.alias(SeriesInfo("m", "a", decimals=1), 5), outbox.alias(SeriesInfo("m", "b", decimals=255), 0)
     for n in range(40):
@@ -487,26 +488,58 @@ def test_begin_again_gives_all_that_waits_a_new_epoch(tmp_path: Path) -> None:
         outbox.commit([Pending("backfill", columns(rows))], now_ms=NOW_MS + n)
     outbox.acknowledge(outbox.epoch, "data", 30)
     outbox.acknowledge(outbox.epoch, "event", 39)
+    return outbox
+
+
+def readings_of(batches: Sequence[wire.Batch]) -> list[tuple[int, ...]]:
+    return [
+        row
+        for b in batches
+        for row in zip(b.readings.alias.tolist(), b.readings.ts_ms.tolist(), b.readings.integer.tolist(), strict=True)
+    ]
+
+
+def test_a_core_that_forgot_gets_all_that_waits_in_a_new_epoch(tmp_path: Path) -> None:
+    outbox = filled(tmp_path / "o.db")
     before = {lane: all_batches(outbox, lane) for lane in LANES}
-    accepted = outbox.totals()
+    waiting = before["data"] + before["backfill"]
     assert outbox.depth(0).thinned > 0
     old = outbox.epoch
-    outbox.begin_again(NOW_MS)  # within the second of its birth: still another epoch
-    assert outbox.epoch == old + 1
+    outbox.begin_again(NOW_MS, "core_forgot", unknown=True)  # within the second of its birth: still another epoch
+    assert (outbox.epoch, outbox.previous_epoch, outbox.epoch_reason) == (old + 1, old, "core_forgot")
     late = outbox.alias(SeriesInfo("m", "c"), 0)
-    outbox.commit([Pending("data", columns([(a, NOW_MS, 7), (late, NOW_MS, 8)]))], now_ms=NOW_MS)
-    for box in (outbox, opened(tmp_path / "o.db", max_bytes=60_000)):
-        assert box.epoch == old + 1
-        for lane, total in box.totals().items():
-            batches = all_batches(box, lane)  # decoded from nothing but what the new epoch declares
-            assert [x.seq for x in batches] == list(range(1, total["seq"] + 1)) and total["acked"] == 0
-            assert total["readings"] == accepted[lane]["readings"] + (2 if lane == "data" else 0)
-            said = batches[1:] if lane in ("data", "backfill") else batches
-            for was, now in zip(before[lane], said, strict=False):
-                assert (now.events, now.devices, now.thinned) == (was.events, was.devices, was.thinned)
-                assert box.digest_of(now.readings) == box.digest_of(was.readings)
-            assert len(said) == len(before[lane]) + (1 if lane == "data" else 0)
-        assert [d.point for x in all_batches(box, "data") for d in x.declarations] == ["a", "b", "c"]
-        assert box.depth(0).payload_bytes == sum(len(r.payload) for lane in LANES for r in box.rows(lane, 0, limit=999))
+    outbox.commit([Pending("data", columns([(0, NOW_MS, 7), (late, NOW_MS, 8)]))], now_ms=NOW_MS)
+    assert outbox.parked() == [(0, "event"), (0, "data"), (0, "backfill")]
+    outbox.close()  # killed before anything was carried over: it still is there
+    outbox = opened(tmp_path / "o.db", max_bytes=1 << 20)
+    for epoch, lane in outbox.parked():
+        outbox.carry_over(epoch, lane, 0, NOW_MS)
+    assert outbox.parked() == [] and outbox.carried == 10 + 1 + 200
+    for box in (outbox, opened(tmp_path / "o.db")):
+        check_books(box)
+        assert all_batches(box, "event")[0].events == before["event"][0].events
+        now = all_batches(box, "backfill")
+        assert sorted(readings_of(now)) == sorted(readings_of(waiting))
+        assert sorted(map(repr, (t for b in now for t in b.thinned))) == sorted(
+            map(repr, (t for b in waiting for t in b.thinned))
+        )
+        assert [d.point for x in now for d in x.declarations] == ["a", "b"]
+        assert readings_of(all_batches(box, "data")) == [(0, NOW_MS, 7), (late, NOW_MS, 8)]
     with pytest.raises(ContractError):
         outbox.acknowledge(old, "data", 1)
+
+
+def test_of_parked_rows_the_core_gets_those_it_has_not(tmp_path: Path) -> None:
+    outbox = filled(tmp_path / "o.db", thinned=False)
+    waiting = {lane: all_batches(outbox, lane) for lane in LANES}
+    old = outbox.epoch
+    outbox.begin_again(NOW_MS, "restored")
+    asked = wire.open_envelope(outbox.question(old, "data"))
+    assert (asked.epoch, asked.seq, len(asked.message.readings)) == (old, 1, 0)  # its content is gone: the core had it
+    assert wire.open_envelope(outbox.question(old, "backfill")).message.readings_zstd  # its content, should it be news
+    assert outbox.carry_over(old, "data", 36, NOW_MS) == 4
+    assert outbox.carry_over(old, "backfill", 500, NOW_MS) == 0
+    assert outbox.carry_over(old, "data", 36, NOW_MS) == 0  # the answer comes twice
+    assert outbox.parked() == [(old, "event")]
+    assert readings_of(all_batches(outbox, "backfill")) == readings_of(waiting["data"][6:])
+    check_books(outbox)

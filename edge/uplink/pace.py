@@ -1,0 +1,87 @@
+"""How much may be on its way: two brakes, both driven by what comes back. No I/O, no clock of their own.
+
+``Pace`` bounds the bytes handed to the socket that the broker has not taken yet (its PUBACK tells). Without it an alarm
+would stand behind megabytes of backlog in a socket's queue. ``Window`` bounds the backlog's rows that the core has not
+committed yet. Both grow while answers come quickly and halve when they do not (additive increase, multiplicative
+decrease, as TCP does it: RFC 5681).
+"""
+
+from __future__ import annotations
+
+from edge.outbox import MOST_ON_THEIR_WAY
+
+_PACE_LEAST_BYTES, _PACE_FIRST_BYTES, _PACE_MOST_BYTES = 16 << 10, 64 << 10, 1 << 20
+_PACE_LATE_MS = 500  # what an alarm may have to wait behind
+
+_WINDOW_LEAST, _WINDOW_FIRST = 1, 8
+_BACKLOG_QUICK_MS, _BACKLOG_LATE_MS = 600, 1500
+_LIVE_QUICK_MS, _LIVE_LATE_MS = 400, 800  # a live reading is to be committed within 2 s of its sending at the latest
+_CUT_REST_MS = 500
+
+
+class Pace:
+    """Bytes between us and the broker. Times are monotonic milliseconds."""
+
+    def __init__(self) -> None:
+        self.limit_bytes = _PACE_FIRST_BYTES
+        self.out_bytes = 0
+        self._out: dict[int, tuple[int, int]] = {}  # message number: bytes, when
+        self._cut_ms = -(1 << 60)
+
+    def room(self) -> int:
+        """Bytes that may be handed over now; a single message may exceed it when nothing else is on its way."""
+        return self.limit_bytes - self.out_bytes
+
+    def handed(self, number: int, size: int, now_ms: int) -> None:
+        self._out[number] = (size, now_ms)
+        self.out_bytes += size
+
+    def taken(self, number: int, now_ms: int) -> None:
+        """The broker has it (PUBACK). Numbers that were never handed over are none of ours."""
+        size, since_ms = self._out.pop(number, (0, now_ms))
+        self.out_bytes -= size
+        if now_ms - since_ms <= _PACE_LATE_MS:
+            self.limit_bytes = min(self.limit_bytes + size, _PACE_MOST_BYTES)
+        elif since_ms >= self._cut_ms:  # one cut for all that was sent before it
+            self.limit_bytes = max(self.limit_bytes // 2, _PACE_LEAST_BYTES)
+            self._cut_ms = now_ms
+
+
+class Window:
+    """Rows of the backlog that may wait for the core's commit at one time."""
+
+    def __init__(self, most: int = MOST_ON_THEIR_WAY) -> None:
+        self._most = most
+        self._rows = float(_WINDOW_FIRST)
+        self._doubling = True
+        self._cut_ms = -(1 << 60)
+        self._live_ms = 0
+
+    @property
+    def rows(self) -> int:
+        return int(self._rows)
+
+    def answered(self, rows: int, latency_ms: int, now_ms: int) -> None:
+        """``rows`` of the backlog were committed; the newest of them ``latency_ms`` after it was sent."""
+        if latency_ms > _BACKLOG_LATE_MS:
+            self.cut(now_ms)
+        elif latency_ms <= _BACKLOG_QUICK_MS and self._live_ms <= _LIVE_QUICK_MS:
+            self._rows = min(self._rows + (rows if self._doubling else rows / self._rows), self._most)
+
+    def live(self, latency_ms: int, now_ms: int) -> None:
+        """A row that was not backlog took so long from sending to commit."""
+        self._live_ms = latency_ms
+        if latency_ms > _LIVE_LATE_MS:
+            self.cut(now_ms)
+
+    def cut(self, now_ms: int) -> None:
+        """Too slow: half as much. What was on its way then may come late as well without a second cut."""
+        if now_ms - self._cut_ms >= _CUT_REST_MS:
+            self._rows = max(self._rows / 2, _WINDOW_LEAST)
+            self._doubling = False
+            self._cut_ms = now_ms
+
+    def stalled(self) -> None:
+        """No answer at all: begin small."""
+        self._rows = _WINDOW_LEAST
+        self._doubling = True
