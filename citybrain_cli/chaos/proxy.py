@@ -21,11 +21,11 @@ from citybrain_cli.chaos.weather import CALM, Weather
 
 _PIECE_BYTES = 1400
 _TIMEOUT_S = 0.2  # Linux's smallest retransmission timeout
-_WAITING_BYTES = 1 << 20
+_PIECES = 1000  # on their way in one direction; beyond it the sender's window closes
 
 
 class Proxy:
-    """One listening port, one target on loopback."""
+    """One listening port, one target on loopback. ``port``: where it listens (0: not)."""
 
     def __init__(self, listen: int, to: int, seed: int) -> None:
         self._listen, self._to = listen, to
@@ -39,6 +39,10 @@ class Proxy:
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._listen)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.sockets[0].getsockname()[1]) if self._server is not None else 0
 
     async def cut(self) -> None:
         """Nobody gets in, and who was in is thrown out."""
@@ -69,12 +73,14 @@ class Proxy:
         if task is not None:
             self._tasks.add(task)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to, limit=_WAITING_BYTES)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
             self._writers.add(far_writer)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._relay(reader, far_writer))
-                    group.create_task(self._relay(far_reader, writer))
+                    for source, target in ((reader, far_writer), (far_reader, writer)):
+                        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES)
+                        group.create_task(self._take(source, pieces))
+                        group.create_task(self._give(pieces, target))
             finally:
                 self._writers.discard(far_writer)
                 far_writer.close()
@@ -88,22 +94,30 @@ class Proxy:
             self._writers.discard(writer)
             writer.close()
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _take(self, reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]]) -> None:
+        """Each piece with the time at which it arrives; one that is late delays all behind it."""
+        arrives_s = 0.0
         while data := await reader.read(_PIECE_BYTES):
             weather = self._weather
-            while weather.swallow:  # held back for as long as it is silent: TCP would send it again afterwards
-                await self._changed.wait()
-                weather = self._weather
             delay_s = weather.delay_s
             while weather.loss and self._random.random() < weather.loss:
                 delay_s += _TIMEOUT_S
                 self.late += 1
-            if delay_s:
-                await asyncio.sleep(delay_s)
+            arrives_s = max(arrives_s, asyncio.get_running_loop().time() + delay_s)
+            await pieces.put((arrives_s, data))
+        raise ConnectionResetError  # one direction has ended: so does the other
+
+    async def _give(self, pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            arrives_s, data = await pieces.get()
+            if arrives_s > loop.time():
+                await asyncio.sleep(arrives_s - loop.time())
+            while self._weather.swallow:  # held back for as long as it is silent: TCP would send it again afterwards
+                await self._changed.wait()
             writer.write(data)
             await writer.drain()
             self.passed += 1
-        raise ConnectionResetError  # one direction has ended: so does the other
 
 
 async def serve(listen: int, to: int, seed: int) -> None:
@@ -119,7 +133,7 @@ async def serve(listen: int, to: int, seed: int) -> None:
             if "ask" in what:
                 said: dict[str, object] = dict(proxy.counts())
             else:
-                await proxy.set(Weather.from_json(what), cut=bool(what.get("cut", False)))
+                await proxy.set(Weather.from_json(what), cut=isinstance(what, dict) and bool(what.get("cut")))
                 said = {"set": True}
         except (ValueError, KeyError, TypeError) as error:
             said = {"error": str(error)}

@@ -22,8 +22,10 @@ class Weather:
     swallow: bool = False
 
     @classmethod
-    def from_json(cls, what: dict[str, object]) -> Weather:
-        """Raises ValueError, KeyError or TypeError."""
+    def from_json(cls, what: object) -> Weather:
+        """Raises ValueError or TypeError."""
+        if not isinstance(what, dict):
+            raise ValueError("weather is an object")
         loss, delay_s = float(str(what.get("loss", 0.0))), float(str(what.get("delay_s", 0.0)))
         if not 0 <= loss <= 1 or not 0 <= delay_s <= 60:
             raise ValueError("loss is 0 to 1, delay_s 0 to 60")
