@@ -9,6 +9,7 @@ import psutil
 
 from edge.clock import Clock
 from edge.clock_guard import ClockGuard
+from edge.identity.rotate import Rotation
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.supervisor import Supervised
@@ -29,6 +30,7 @@ class Telemetry:
         self._process = psutil.Process()
         self._started_ms = clock.now_ms()
         self.uplink: Uplink | None = None
+        self.identity: Rotation | None = None
 
     def health(self) -> tuple[dict[str, float], dict[str, str]]:
         """(values by name, texts by name)."""
@@ -51,6 +53,10 @@ class Telemetry:
             values[f"accepted_{lane}_events"] = totals["events"]
         values |= {name: count for name, count in self._pipeline.counters.items() if "," not in name}
         texts = {f"connector_{s.name}": s.error for s in self._supervised if s.error}
+        if self.identity is not None:
+            own_values, own_texts = self.identity.health()
+            values |= own_values
+            texts |= own_texts
         if self._pipeline.tap is not None:
             values |= {f"northbound_{name}": count for name, count in self._pipeline.tap.counters.items()}
         if self.uplink is not None:

@@ -47,25 +47,22 @@ def wait_for(
 def may_enter(conn: Connection[Any], gateway_id: str, device_id: str, device_type: str) -> bool:
     """Whether a device that is in no table may be entered now; else it has been put on the list."""
     row = conn.execute(
-        "select g.admission, p.state from gateway g left join device_pending p"
-        " on p.gateway_id = g.gateway_id and p.device_id = %s where g.gateway_id = %s",
-        (device_id, gateway_id),
+        "select g.admission, p.state, exists (select from device d where d.device_id = %(device)s) from gateway g"
+        " left join device_pending p on p.gateway_id = g.gateway_id and p.device_id = %(device)s"
+        " where g.gateway_id = %(gateway)s",
+        {"gateway": gateway_id, "device": device_id},
     ).fetchone()
-    if row is None or row[0] == "auto" or row[1] == "accepted":
+    if row is None or row[0] == "auto" or row[1] == "accepted" or row[2]:
         return True
     wait_for(conn, gateway_id, device_id, device_type=device_type, source="series")
     return False
 
 
 def heard(conn: Connection[Any], gateway_id: str, event: Event) -> None:
-    """An event ``device.unlisted``: its values name the station as the protocol does."""
-    if event.type != UNLISTED:
-        return
-    station = str(event.values.get("station", ""))[:100]
-    if station:
-        kind = str(event.values.get("device_type", ""))
-        detail = str(event.values.get("detail", ""))
-        wait_for(conn, gateway_id, station, device_type=kind, source="unlisted", detail=detail)
+    """An event ``device.unlisted``: its code is the station's name as its protocol says it."""
+    station = str(event.values.get("code", ""))[:100].replace("\x00", "")
+    if event.type == UNLISTED and station:
+        wait_for(conn, gateway_id, station, source="unlisted", detail=str(event.values.get("detail", "")))
 
 
 def decide(conn: Connection[Any], gateway_id: str, device_id: str, decision: Decision, who: str) -> bool:

@@ -22,6 +22,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     username: str = ""
     password_file: str = ""
     ca_file: str = ""
+    cert_file: str = ""  # the core's client certificate with its key (core.pem of `citybrain cloud broker-rules`)
     # A broker that has vanished without a word is noticed within twice this.
     keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=600)] = 5
 

@@ -7,12 +7,15 @@ from typing import Any
 from psycopg import Connection
 
 from cloud.commands import service as commands
+from cloud.identity import admission
 from cloud.twin import service as twin
 from protocols.uplink.batch import Batch
 
 
 def take(conn: Connection[Any], gateway_id: str, batch: Batch) -> None:
     """In the transaction of the batch: told and stored together, or neither."""
+    for event in batch.events:
+        admission.heard(conn, gateway_id, event)
     if not (batch.outcomes or batch.reported):
         return
     with conn.transaction():

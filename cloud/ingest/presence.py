@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from cloud.identity import clones
 from cloud.ledger.accounts import epoch
 from protocols.core.ids import derived_id
 from protocols.core.model import Event
@@ -45,7 +46,8 @@ class Presence:
         if state.epoch:
             epoch(conn, gateway, state.epoch, state.previous_epoch, state.epoch_reason)
         if state.online:
-            return True, self._back(conn, gateway, now_ms)
+            cloned = clones.seen(conn, gateway, state.session, state.at_ms, now_ms)
+            return True, self._back(conn, gateway, now_ms) + cloned
         return False, [] if state.farewell else self._gone(conn, gateway, "will", now_ms)
 
     def health(self, conn: Connection[Any], gateway: str, payload: bytes, now_ms: int) -> tuple[int, list[Event]]:

@@ -14,6 +14,7 @@ import h3
 import numpy as np
 from psycopg import Connection
 
+from cloud.identity import admission
 from cloud.ingest.group import LaneTotals
 from protocols.core.errors import ContractError
 from protocols.core.model import Int32s, Int64s, SeriesInfo
@@ -89,6 +90,7 @@ class Registry:
         self._tables: dict[tuple[str, int], AliasTable] = {}
         self._totals: dict[tuple[str, int, str], LaneTotals] = {}
         self._devices: dict[str, str] = {}  # device -> its gateway
+        self._waiting: set[str] = set()  # devices nobody has accepted yet
         self.grown = False  # devices seen for the first time since somebody looked
         self.series_infos: dict[int, SeriesInfo] = {}
 
@@ -98,6 +100,7 @@ class Registry:
         self._tables.clear()
         self._totals.clear()
         self._devices.clear()
+        self._waiting.clear()
 
     def gateway(self, conn: Connection[Any], gateway_id: str) -> Gateway | None:
         """None for a stranger (asked again each time, in case it has been enrolled since)."""
@@ -163,7 +166,8 @@ class Registry:
                     raise ContractError(f"alias {d.alias} was {info.device}/{info.point}", reason="declaration")
                 continue
             if not self.device(conn, gateway, d.device, d.device_type):
-                table.foreign.add(d.alias)
+                if d.device not in self._waiting:  # one that waits stays undeclared, and is declared again
+                    table.foreign.add(d.alias)
                 continue
             row = conn.execute(
                 "insert into series (device_id, point, unit, decimals) values (%s, %s, %s, %s)"
@@ -187,6 +191,11 @@ class Registry:
             return True
         if not device_id or len(device_id) > 128:
             raise ContractError(f"an impossible device name {device_id[:40]!r}", reason="declaration")
+        if device_id not in self._devices:
+            if not admission.may_enter(conn, gateway.gateway_id, device_id, device_type):
+                self._waiting.add(device_id)
+                return False
+            self._waiting.discard(device_id)
         lon, lat = gateway.location or (None, None)
         cell = h3.latlng_to_cell(lat, lon, 9) if lon is not None and lat is not None else None
         row = conn.execute(

@@ -65,7 +65,10 @@ class ShardSession:
             password = (base / config.password_file).read_text(encoding="utf-8").strip() if config.password_file else ""
             client.username_pw_set(config.username, password)
         if nodes[0][0]:
-            client.tls_set_context(ssl.create_default_context(cafile=config.ca_file or None))
+            context = ssl.create_default_context(cafile=config.ca_file or None)
+            if config.cert_file:
+                context.load_cert_chain(base / config.cert_file)
+            client.tls_set_context(context)
         client.on_connect = self._on_connect
         client.on_connect_fail = lambda *_: self._next_node()
         client.on_disconnect = self._on_disconnect

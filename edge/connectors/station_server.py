@@ -175,6 +175,7 @@ class StationServer(ABC, Generic[MessageT, StationT]):
         is then kept."""
         sink.count("strangers", connector=self.id)
         sink.report("data.rejected", self.id, "stranger", f"no station {key[:40]!r} is configured")
+        sink.report("device.unlisted", self.id, key[:100], f"dialled in at {self.id}")  # the core's list of those waiting
         return None
 
     def silent_after_s(self, station: StationT) -> float:
