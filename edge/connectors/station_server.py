@@ -175,7 +175,8 @@ class StationServer(ABC, Generic[MessageT, StationT]):
         is then kept."""
         sink.count("strangers", connector=self.id)
         sink.report("data.rejected", self.id, "stranger", f"no station {key[:40]!r} is configured")
-        sink.report("device.unlisted", self.id, key[:100], f"dialled in at {self.id}")  # the core's list of those waiting
+        if not key.startswith("*"):  # a name that is hidden (a person's vehicle) is nobody's to accept
+            sink.report("device.unlisted", self.id, key[:100], f"dialled in at {self.id}")
         return None
 
     def silent_after_s(self, station: StationT) -> float:

@@ -162,7 +162,10 @@ def test_a_stranger_is_reported_and_not_answered() -> None:
         assert len(station.answered) == 1
 
     sink = play(body)
-    assert [(r.event_type, r.device, r.code) for r in sink.reports] == [("data.rejected", "dust", "stranger")]
+    assert [(r.event_type, r.device, r.code) for r in sink.reports] == [
+        ("data.rejected", "dust", "stranger"),
+        ("device.unlisted", "dust", "STRANGER"),
+    ]
     assert "STRANGER" in sink.reports[0].detail
     assert sink.counts["strangers"] == 1
     assert [sweep.device for sweep in sink.sweeps] == ["dust-1"]

@@ -188,9 +188,13 @@ def test_keep_alive_is_a_sign_of_life_and_gets_no_answer() -> None:
 
 def test_strangers_and_wrong_passwords() -> None:
     sink, heard = pushed(report(station="9999999999"), report(station=OTHER))
-    assert [(r.device, r.code) for r in sink.reports] == [("hydro", "stranger"), ("river-2", "password")]
+    assert [(r.device, r.code) for r in sink.reports] == [
+        ("hydro", "stranger"),
+        ("hydro", "9999999999"),
+        ("river-2", "password"),
+    ]
     assert (heard, sink.sweeps) == ([], [])
-    assert "1234" not in sink.reports[1].detail
+    assert "1234" not in sink.reports[2].detail
 
 
 def test_the_other_order_of_addresses_is_understood() -> None:
