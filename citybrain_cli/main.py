@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from citybrain_cli import audit, capture, cloud_commands, decode, edge_commands, fuzz, probe
 from citybrain_cli.chaos import command as chaos
+from citybrain_cli.proof import command as proof
 from protocols.core.errors import CityBrainError, ConfigError
 
 _EPILOG = """\
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add(commands)
     fuzz.add(commands)
     chaos.add(commands)
+    proof.add(commands)
 
     cloud_commands.add(commands)
     audit.add(commands)

@@ -27,6 +27,7 @@ from cloud.api import (
     routes_auth,
     routes_fleet,
     routes_identity,
+    routes_ledger,
     routes_people,
     routes_sso,
     routes_twin,
@@ -99,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes_work.router,
         routes_twin.router,
         routes_audit.router,
+        routes_ledger.router,
         stream.router,
     ):
         app.include_router(router, prefix=API)

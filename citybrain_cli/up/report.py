@@ -2,13 +2,12 @@
 
 *produced* is what the gateways' outboxes ever accepted (a running total kept in the transaction that stores the batch);
 *committed* is counted from the rows of table `reading`, and compared with the gateways' digest of contents, so a
-reading that is missing, doubled or changed shows. The simulator's ledger then says whether each upload that a station
-got an answer for is in the database.
+reading that is missing, doubled or changed shows: by the code of `citybrain proof`. The simulator's ledger then says
+whether each upload that a station got an answer for is in the database.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,77 +16,17 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from citybrain_cli.proof.books import outbox_totals
+from citybrain_cli.proof.prove import prove
+from citybrain_cli.proof.rows import committed_of
 from citybrain_cli.up.district import GATEWAYS
 from citybrain_cli.up.layout import Layout
 from cloud.ingest.latency import quantile_ms
 from firmware_sim import ledger as ledgers
-from protocols.core.model import Quality
-from protocols.uplink.batch import quantise
-from protocols.uplink.digest import add, digest, series_hash
 
-_CHUNK = 200_000
+__all__ = ["build", "committed_of", "outbox_totals", "sensor_ledger", "sound"]
+
 CN_REALTIME = "2011"
-
-
-def outbox_totals(path: Path) -> dict[str, int]:
-    """Accepted so far: readings, events, digest, thinned, and rows still waiting."""
-    if not path.exists():
-        return {"readings": 0, "events": 0, "digest": 0, "thinned": 0, "waiting": 0}
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10) as db:
-        rows = db.execute("select readings, events, digest, thinned from lane").fetchall()
-        waiting = db.execute("select count(*) from batch").fetchone()[0]
-    total = 0
-    for row in rows:
-        total = add(total, int(row[2]))
-    return {
-        "readings": sum(r[0] for r in rows),
-        "events": sum(r[1] for r in rows),
-        "digest": total,
-        "thinned": sum(r[3] for r in rows),
-        "waiting": int(waiting),
-    }
-
-
-def committed_of(conn: psycopg.Connection[Any], gateway: str) -> dict[str, int]:
-    """From the rows themselves: how many, how many twice, and their digest."""
-    row = conn.execute(
-        "select count(*), count(*) - count(distinct (r.series_id, r.ts, r.value, r.quality)) from reading r"
-        " join series s using (series_id) join device d using (device_id) where d.gateway_id = %s",
-        (gateway,),
-    ).fetchone()
-    count, doubled = (int(row[0]), int(row[1])) if row else (0, 0)
-    total = 0
-    with conn.transaction(), conn.cursor(name="proof") as cursor:
-        cursor.itersize = _CHUNK
-        cursor.execute(
-            "select r.series_id, (extract(epoch from r.ts) * 1000)::bigint, r.value, r.quality, s.decimals,"
-            " s.device_id, s.point from reading r join series s using (series_id) join device d using (device_id)"
-            " where d.gateway_id = %s",
-            (gateway,),
-        )
-        while rows := cursor.fetchmany(_CHUNK):
-            total = add(total, _digest_rows(rows))
-    return {"readings": count, "duplicated": doubled, "digest": total}
-
-
-def _digest_rows(rows: list[tuple[Any, ...]]) -> int:
-    names: dict[int, tuple[int, int]] = {}
-    for series_id, _, _, _, decimals, device, point in rows:
-        if series_id not in names:
-            names[series_id] = (series_hash(device, point), decimals)
-    hashes = np.array([names[row[0]][0] for row in rows], dtype=np.uint64)
-    decimals = np.array([names[row[0]][1] for row in rows], dtype=np.int64)
-    times = np.array([row[1] for row in rows], dtype=np.int64)
-    values = np.array([np.nan if row[2] is None else row[2] for row in rows], dtype=np.float64)
-    quality = np.array([row[3] for row in rows], dtype=np.uint8)
-    integers = np.zeros(len(rows), dtype=np.int64)
-    for places in np.unique(decimals).tolist():
-        where = decimals == places
-        integers[where], _ = quantise(
-            np.where(np.isnan(values[where]), 0.0, values[where]), quality[where], int(places)
-        )
-    integers[quality == Quality.MISSING] = 0
-    return digest(hashes, times, integers, quality)
 
 
 def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, int]:
@@ -148,28 +87,25 @@ def build(
     equal = True
     with psycopg.connect(dsn, autocommit=True) as conn:
         for gateway in GATEWAYS:
-            accepted = outbox_totals(layout.path("edge", gateway.id, "state", "outbox.db"))
-            committed = committed_of(conn, gateway.id)
-            kept = accepted["readings"] - accepted["thinned"]
-            distinct = committed["readings"] - committed["duplicated"]
-            same = kept == committed["readings"] and (
-                accepted["thinned"] > 0 or accepted["digest"] == committed["digest"]
-            )
+            outbox = layout.path("edge", gateway.id, "state", "outbox.db")
+            proof = prove(conn, dsn, gateway.id, outbox)
+            same = proof.content_equal is True and all(lane.content == "equal" for lane in proof.lanes)
             equal = equal and same
             gateways.append(
                 {
                     "id": gateway.id,
                     "readings": {
-                        "produced": accepted["readings"],
-                        "committed": committed["readings"],
-                        "lost": max(0, kept - distinct),
-                        "duplicated": committed["duplicated"],
-                        "thinned": accepted["thinned"],
+                        "produced": proof.produced,
+                        "committed": proof.rows or 0,
+                        "lost": max(proof.lost, proof.produced - proof.thinned - (proof.rows or 0) + proof.duplicated),
+                        "duplicated": proof.duplicated,
+                        "thinned": proof.thinned,
                     },
                     "content_equal": same,
-                    "outbox_waiting": accepted["waiting"],
+                    "problems": proof.problems,
+                    "outbox_waiting": proof.waiting_rows,
                     "events": _count(conn, "select count(*) from event where gateway_id = %s", gateway.id),
-                    "events_produced": accepted["events"],
+                    "events_produced": outbox_totals(outbox)["events"],
                     "alarms": _count(conn, "select count(*) from alarm where gateway_id = %s", gateway.id),
                     "cases": _count(
                         conn,

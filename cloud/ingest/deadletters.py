@@ -58,11 +58,12 @@ class DeadLetters:
         row = conn.execute(
             "insert into dead_letter_tally as t (gateway_id, reason, letters, kept, kept_bytes, last_kept)"
             " values (%(g)s, %(r)s, 1, 1, %(b)s, true) on conflict (gateway_id, reason) do update set"
-            " letters = t.letters + 1, last_at = now(),"
-            " kept = t.kept + (t.kept < %(most)s and t.kept_bytes + %(b)s <= %(bytes)s)::int,"
-            " kept_bytes = t.kept_bytes + case when t.kept < %(most)s and t.kept_bytes + %(b)s <= %(bytes)s"
-            " then %(b)s else 0 end,"
-            " last_kept = t.kept < %(most)s and t.kept_bytes + %(b)s <= %(bytes)s"
+            " (letters, last_at, kept, kept_bytes, last_kept) = (select t.letters + 1, now(), n.kept + n.room::int,"
+            " n.kept_bytes + n.room::int * %(b)s, n.room from (select s.*, s.kept < %(most)s"
+            " and s.kept_bytes + %(b)s <= %(bytes)s as room from (select"
+            # After a quiet day it is another story, and begins anew.
+            " case when t.last_at < now() - interval '1 day' then 0 else t.kept end as kept,"
+            " case when t.last_at < now() - interval '1 day' then 0 else t.kept_bytes end as kept_bytes) s) n)"
             " returning letters, last_kept",
             {"g": gateway, "r": reason, "b": len(payload), "most": most, "bytes": most_bytes},
         ).fetchone()
