@@ -95,7 +95,7 @@ def _drain(kind: str, folder: Path) -> None:
     storage, stop = _storage(kind, folder)
     until_s = time.monotonic() + 60
     idle_s = time.monotonic()
-    while time.monotonic() < until_s and time.monotonic() - idle_s < 3.0:
+    while time.monotonic() < until_s and time.monotonic() - idle_s < 1.5:
         pack = storage.get_event_pack()
         for message in pack or ():
             text = message if isinstance(message, str) else json.dumps(message)

@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--agent-command", default="", help="test somebody else's agent")
     parser.add_argument("--network", choices=("auto", "namespaces", "proxy"), default="auto")
     parser.add_argument("--shorten", type=float, default=1.0, help="scale of the faults' lengths and pauses")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds without anything new that end the wait")
     parser.add_argument("--state", type=Path, help="folder to work in and to keep (default: temporary)")
     parser.add_argument("--json", type=Path, help="write the report here; - for standard output")
     parser.add_argument("--list", action="store_true", help="the faults and what each may do")
@@ -104,6 +105,7 @@ def _play(options: argparse.Namespace, faults: Any, site: Any, root: Path) -> di
             options.seed,
             lambda line: print(line, file=sys.stderr, flush=True),
             options.shorten,
+            options.patience,
         )
         return run.go()
     finally:

@@ -24,8 +24,7 @@ _CPU_EVERY_S = 2.0
 _RESTART_S = 1.0  # a process that died by itself is started again, as systemd would
 _MOST_DEATHS = 200
 _HOPELESS = 3  # deaths of one process before anything has been committed
-_FLOWING_S = 60.0  # so long may the first commit take
-_QUIET_S = 60.0  # nothing new for so long: what is not there now will not come
+_FLOWING_S = 120.0  # so long may the first commit take
 _LONGEST_SETTLE_S = 300.0
 
 
@@ -50,6 +49,7 @@ class Run:
     seed: int
     say: Callable[[str], None]
     shorten: float = 1.0
+    patience_s: float = 60.0  # nothing new for so long at the end: what is not there now will not come
     happenings: list[Happening] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # faults this machine does not allow
@@ -163,7 +163,7 @@ class Run:
             if now_s - begun_s > 1.0 and self._drained(watch):
                 break
             newest_s = max((p.rises[-1] for p in watch.progress.values() if p.rises), default=0.0)
-            if now_s - max(newest_s, begun_s) > _QUIET_S:
+            if now_s - max(newest_s, begun_s) > self.patience_s:
                 self.say("nothing moves any more")
                 break
             time.sleep(5 * _STEP_S)
