@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from cloud.console import marks
+from cloud.console.pages.twin_panel import TwinPanel, Twins
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable
 from cloud.console.words import number
@@ -24,6 +25,7 @@ class _Data:
     page: Page[Gateway]
     chosen: GatewayDetail | None
     dead: list[DeadLetter]
+    twins: Twins | None
 
 
 def build(tab: Tab, id: str = "") -> None:
@@ -68,6 +70,7 @@ def build(tab: Tab, id: str = "") -> None:
                         empty=words("gateways.no_dead"),
                         hint=words("gateways.no_dead_hint"),
                     )
+            twin_panel = TwinPanel(tab)
     below.set_visibility(False)
     drawn: dict[str, Any] = {"cards": None}
 
@@ -79,7 +82,8 @@ def build(tab: Tab, id: str = "") -> None:
                 wanted["id"] = page.items[0].gateway_id
             chosen = await fleet.gateway(conn, wanted["id"], now, sight=tab.sight) if wanted["id"] else None
             letters = (await events.dead_letters(conn, gateway_id=wanted["id"], limit=50)).items if chosen else []
-        return _Data(page, chosen, letters)
+        twins = await twin_panel.load(wanted["id"]) if chosen and tab.may("twin.read") else None
+        return _Data(page, chosen, letters, twins)
 
     def show(data: _Data) -> None:
         key = [(g, g.gateway_id == wanted["id"]) for g in data.page.items]
@@ -102,6 +106,8 @@ def build(tab: Tab, id: str = "") -> None:
         lanes.put(rows=[_lane(tab, lane) for lane in data.chosen.lanes], loading=False)
         dead.put(rows=[_dead(tab, letter) for letter in data.dead], loading=False)
         health.set_content(marks.kv(_health(tab, data.chosen)))
+        if data.twins is not None:
+            twin_panel.show(data.twins)
 
     async def choose(gateway_id: str) -> None:
         wanted["id"] = gateway_id
