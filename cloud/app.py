@@ -25,6 +25,7 @@ from cloud.api import (
     problems,
     routes_audit,
     routes_auth,
+    routes_bulk,
     routes_fleet,
     routes_identity,
     routes_ledger,
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes_work.router,
         routes_twin.router,
         routes_audit.router,
+        routes_bulk.router,
         routes_ledger.router,
         stream.router,
     ):
