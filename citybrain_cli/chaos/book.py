@@ -73,7 +73,7 @@ class BookWriter:
     """Appends; not for two processes at a time. Raises OSError when its own disk refuses: then nothing may be sent."""
 
     def __init__(self, path: Path, gateway: str, series: list[tuple[str, str]], step_ms: int) -> None:
-        before = read(path) if path.exists() else Book()
+        before = read(path)
         if before.series and (before.gateway, before.series, before.step_ms) != (gateway, series, step_ms):
             raise ContractError(f"{path} is the book of another source", reason="book")
         self._number, self.next_tick, self.next_event = before.next_commit, before.next_tick, before.next_event
@@ -120,8 +120,11 @@ class BookWriter:
 
 
 def read(path: Path) -> Book:
-    """Lines cut by a kill are left out and counted. Raises ContractError for a book that contradicts itself."""
+    """Lines cut by a kill are left out and counted; no file: an empty book. Raises ContractError for a book that
+    contradicts itself."""
     book = Book()
+    if not path.exists():
+        return book
     for line in path.read_bytes().split(b"\n"):
         if not line:
             continue
@@ -131,6 +134,18 @@ def read(path: Path) -> Book:
         except (ValueError, KeyError, TypeError):
             book.broken_lines += 1
     return book
+
+
+def noticed_s(book: Book, since_ms: int) -> float | None:
+    """Seconds from ``since_ms`` (UTC, the source's clock) until the source filed readings as backlog for the first
+    time; it did before: 0."""
+    for commit in book.commits:
+        if commit.ticks is None:
+            continue
+        made_ms = commit.first_ms + (commit.ticks[1] - commit.ticks[0] + 1) * book.step_ms
+        if made_ms >= since_ms and commit.lane == "backfill":
+            return (made_ms - since_ms) / 1000
+    return None
 
 
 def _enter(book: Book, entry: dict[str, Any]) -> None:

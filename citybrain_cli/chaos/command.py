@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}")
         return 0
     _check(options)
-    sites.go_inside(sys.argv[sys.argv.index("chaos") + 1 :])
+    sites.go_inside(["-m", "citybrain_cli.main", *sys.argv[sys.argv.index("chaos") :]])
     root = options.state or Path(tempfile.mkdtemp(prefix="citybrain-chaos-"))
     root.mkdir(parents=True, exist_ok=True)
     try:

@@ -34,6 +34,7 @@ class Happening:
 
     planned: plans.Planned
     injected_s: float | None = None
+    injected_ms: int = 0  # UTC
     healed_s: float | None = None
     detail: str = ""
     error: str = ""
@@ -115,6 +116,7 @@ class Run:
     def _inject(self, happening: Happening) -> None:
         planned = happening.planned
         happening.injected_s = time.monotonic() - self._begun_s
+        happening.injected_ms = time.time_ns() // 1_000_000
         try:
             happening.detail = FAULTS[planned.name].inject(self.system, planned) or ""
         except (CityBrainError, OSError) as error:
@@ -193,6 +195,8 @@ class Run:
         begun_s = time.monotonic()
         with psycopg.connect(system.dsn, autocommit=True) as conn:
             read = [books.read(agent.book) for agent in system.agents]
+            if not all(book.series for book in read):
+                raise CityBrainError("an agent has written no book: nothing can be compared")
             found = [verdicts.check(conn, book) for book in read]
             smallest = min(range(len(read)), key=lambda n: read[n].readings)
             named = selftest.run(conn, read[smallest], found[smallest])
@@ -229,7 +233,7 @@ class Run:
             "spoiled_rows_are_named": named,
             "dead_letters": {str(reason): int(count) for reason, count in letters},
             "ended_by_themselves": self.deaths,
-            "faults": [self._told(happening, watch) for happening in self.happenings],
+            "faults": [self._told(happening, watch, read) for happening in self.happenings],
             "settled_s": round(self._settled_s, 1),
             "rows_read_s": round(read_s, 1),
             "packets": packets,
@@ -240,8 +244,9 @@ class Run:
             },
         }
 
-    def _told(self, happening: Happening, watch: Watch) -> dict[str, Any]:
-        """``resumed_s``: from the heal to the next commit of the slowest gateway; ``still_s``: longest standstill."""
+    def _told(self, happening: Happening, watch: Watch, read: Sequence[books.Book]) -> dict[str, Any]:
+        """``resumed_s``: from the heal to the next commit of the slowest gateway; ``still_s``: longest standstill;
+        ``noticed_s``: until the slowest agent filed what it made as backlog; none if it healed before."""
         planned = happening.planned
         out: dict[str, Any] = {
             "fault": planned.name,
@@ -252,6 +257,10 @@ class Run:
         }
         if happening.error:
             out["error"] = happening.error
+        if planned.target == "network":
+            noticed = [books.noticed_s(book, happening.injected_ms) for book in read]
+            known_s = [one for one in noticed if one is not None and one <= planned.length_s]
+            out["noticed_s"] = round(max(known_s), 1) if len(known_s) == len(read) else None
         if happening.healed_s is not None and happening.injected_s is not None:
             from_s, heal_s = self._begun_s + happening.injected_s, self._begun_s + happening.healed_s
             after = [progress.first_rise_after(heal_s) for progress in watch.progress.values()]

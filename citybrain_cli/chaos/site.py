@@ -26,15 +26,17 @@ class Site:
     disks: str
 
 
-def go_inside(arguments: Sequence[str]) -> None:
-    """Start this very command anew in namespaces of its own; returns only where that is not allowed or done already."""
+def go_inside(python: Sequence[str]) -> None:
+    """Start this very program anew in namespaces of its own; returns only where that is not allowed or done already.
+
+    ``python``: the interpreter's arguments, e.g. ``["-m", "citybrain_cli.main", "chaos", "--minutes", "1"]``."""
     if os.environ.get(_INSIDE) or os.geteuid() != 0 or shutil.which("unshare") is None:
         return
     wanted = ["unshare", "--net", "--mount", "--propagation", "private"]
     if subprocess.run([*wanted, "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
         return
     os.environ[_INSIDE] = "1"
-    os.execvp("unshare", [*wanted, sys.executable, "-m", "citybrain_cli.main", "chaos", *arguments])  # noqa: S606
+    os.execvp("unshare", [*wanted, sys.executable, *python])  # noqa: S606
 
 
 def look(network: str) -> Site:

@@ -285,7 +285,7 @@ class System:
         control = self.layout.path("control", f"{gateway}.json")
         command = shlex.split(self.load.command) or [sys.executable, "-m", "citybrain_cli.chaos.source"]
         argv = [
-            *self._into_the_field(), *command,
+            *self.into_the_field(), *command,
             "--gateway", gateway, "--shard", str(shard), "--url", f"mqtt://{self._host}:{self._door}",
             "--password-file", str(self.layout.secret_path(f"mqtt-{gateway}")),
             "--folder", str(folder), "--book", str(book), "--control", str(control),
@@ -297,7 +297,13 @@ class System:
         agent.tell()
         return agent
 
-    def _into_the_field(self) -> list[str]:
+    @property
+    def host(self) -> str:
+        """Address of the city, as its own processes and (over the cable) the field's see it."""
+        return self._host
+
+    def into_the_field(self) -> list[str]:
+        """Prefix of a command that is to run on the agents' side of the cable."""
         return ["nsenter", f"--net=/proc/{self._field.pid}/ns/net"] if self._field is not None else []
 
     # -- the way ----------------------------------------------------------------------------------------------------
@@ -309,7 +315,7 @@ class System:
         if self.site.network == "namespaces":
             state = "down" if cut else "up"
             done = subprocess.run(
-                [*self._into_the_field(), "ip", "link", "set", link.FIELD_DEVICE, state],
+                [*self.into_the_field(), "ip", "link", "set", link.FIELD_DEVICE, state],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -64,6 +64,17 @@ def test_a_line_cut_by_a_kill_stays_alone(tmp_path: Path) -> None:
     assert book.accepted == {0, 2}
 
 
+def test_a_link_is_noticed_when_readings_are_filed_as_backlog(tmp_path: Path) -> None:
+    writer = _writer(tmp_path / "book")
+    for number, lane in enumerate(("data", "backfill", "data", "data", "backfill", "data")):
+        writer.intend(lane, 10, 1_000_000 + 1000 * number, 0)  # made 100 ms after its first tick
+    writer.close()
+    book = books.read(tmp_path / "book")
+    assert books.noticed_s(book, 1_002_000) == 2.1
+    assert books.noticed_s(book, 1_001_000) == 0.1
+    assert books.noticed_s(book, 1_005_000) is None
+
+
 def test_a_book_of_another_source_is_refused(tmp_path: Path) -> None:
     _writer(tmp_path / "book").close()
     with pytest.raises(ContractError, match="another source"):
