@@ -2,8 +2,8 @@
 
 Every route names its action: ``Depends(may("twin.write"))``. What the path names (a gateway, a case ...) is looked up
 and must lie where the caller may; a thing he may not even see is as if it were not there. A route that names nothing
-needs the action for the whole city, unless it says ``filtered=True``: then it promises to give out only what
-:func:`cloud.auth.sight.of` allows.
+needs the action for the whole city. A route that says ``filtered=True`` promises to look for itself: to give out only
+what :func:`cloud.auth.sight.of` allows, or to ask :meth:`Caller.require` about what its body names.
 """
 
 from __future__ import annotations
@@ -171,16 +171,16 @@ class May:
             raise Problem(403, "auth.must_enrol", "set up the second factor first: POST /api/v1/me/second-factor")
         if not policy.anywhere(operator, self.action):
             raise Problem(403, "auth.forbidden", f"you may not: {self.action}")
-        if policy.allowed(operator, self.action):
-            return caller  # for the whole city
+        if self.filtered or policy.allowed(operator, self.action):
+            return caller  # the route looks for itself; or he may for the whole city
         named = [(THINGS[name], str(value)) for name, value in request.path_params.items() if name in THINGS]
         if not named:
-            if self.filtered:
-                return caller
             raise Problem(403, "auth.forbidden", f"you may not for the whole city: {self.action}")
         async with s.pool.connection() as conn:
             for thing, id_ in named:
                 scope = await sight.place(conn, thing, id_)
+                if scope is None and (thing, id_) != named[0]:
+                    continue  # not there yet, as a device that waits to be accepted: what stands before it decides
                 # What he may not see is answered like what is not there; nobody learns ids by asking.
                 if scope is None or not (
                     policy.allowed(operator, "view", scope) or policy.allowed(operator, self.action, scope)

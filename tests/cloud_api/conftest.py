@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import uvicorn
 
+from cloud.api.limits import server_options
 from cloud.app import create_app
 from cloud.auth import passwords
 from cloud.auth.service import ensure_first_operator
@@ -40,6 +41,7 @@ def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     now = datetime.now(UTC)
     with psycopg.connect(dsn, autocommit=True) as conn:
         city.fill(conn, now)
+        conn.execute("update gateway set district = split_part(gateway_id, '-', 2)")
         first = ensure_first_operator(conn)
         assert first is not None
         assert ensure_first_operator(conn) is None  # once, whoever asks
@@ -50,7 +52,15 @@ def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 class serving:
     def __init__(self, app: object) -> None:
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)  # type: ignore[arg-type]
+        options = server_options()
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            host="127.0.0.1",
+            port=0,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+            **options,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -75,6 +85,13 @@ def add_operator(core: Core, name: str, role: str, password: str = NEW_PASSWORD)
             "on conflict (name) do update set password_hash = excluded.password_hash, failed = 0, locked_until = null",
             [name, passwords.hashed(password), role],
         )
+
+
+def grant(core: Core, name: str, role: str, department: str = "*", district: str = "*") -> None:
+    """An operator who holds a role for one place only."""
+    add_operator(core, name, role)
+    with core.db() as conn:
+        conn.execute("update operator set department = %s, district = %s where name = %s", [department, district, name])
 
 
 def client_of(core: Core, name: str, password: str = NEW_PASSWORD) -> httpx.Client:
