@@ -32,6 +32,7 @@ from cloud.api import (
     routes_people,
     routes_sso,
     routes_twin,
+    routes_updates,
     routes_work,
     stream,
 )
@@ -48,6 +49,7 @@ from cloud.config import Settings
 from cloud.identity.desk import IdentityDesk
 from cloud.query.live import Hub
 from cloud.query.pool import Pool
+from cloud.updates.running import Rolling
 from protocols.core.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -73,12 +75,17 @@ def create_app(settings: Settings) -> FastAPI:
         services.hub.start()
         sealing = Sealing(settings.dsn, Path(settings.state_dir))
         sealing.start()
+        rolling = Rolling(settings.dsn, settings.updates) if settings.updates is not None else None
+        if rolling is not None:
+            rolling.start()
         try:
             yield
         finally:
             await services.hub.stop()
             services.acts.close()
             await asyncio.to_thread(sealing.stop)
+            if rolling is not None:
+                await asyncio.to_thread(rolling.stop)
             app.state.identity.close()
             await pool.close()
 
@@ -100,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes_fleet.router,
         routes_work.router,
         routes_twin.router,
+        routes_updates.router,
         routes_audit.router,
         routes_bulk.router,
         routes_ledger.router,
@@ -108,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, prefix=API)
     app.include_router(routes_identity.router, prefix=API)
     app.include_router(routes_sso.router)
+    app.include_router(routes_updates.files)
 
     @app.get(f"{API}/health", tags=["health"])
     async def health(s: ServicesDep) -> Health:

@@ -12,6 +12,7 @@ import msgspec
 
 from cloud.auth.sso_config import SsoSettings
 from cloud.identity.config import IdentitySettings
+from cloud.updates.config import UpdatesSettings
 from protocols.core.errors import ConfigError
 
 
@@ -46,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_key: str = ""
     identity: IdentitySettings | None = None
     """Enrolment of gateways with certificates; none: there is no enrolment."""
+    updates: UpdatesSettings | None = None
+    """Signed updates of gateways; none: this core gives out none."""
     city_zh: str = "合肥市"
     city_en: str = "Hefei"
 

@@ -1,4 +1,4 @@
-"""The gateway's half of its twin: documents the city wants in force, applied one at a time, told truthfully.
+"""The gateway's half of its twin: documents the city wants in force, each name applied by itself, told truthfully.
 
 ```
  down/twin ─▶ heard ─▶ journal ─▶ handler of that name ─▶ tell ─▶ journal ─▶ outbox ─▶ core
@@ -141,16 +141,23 @@ class Twin:
     # -- applying -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Apply what is wanted, one document at a time, until cancelled."""
+        """Apply what is wanted, one document of a name at a time, until cancelled. Names do not wait for one another:
+        an update may wait for its window all day."""
         self._wake.set()  # what an earlier life of the agent had begun
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while (name := self._next()) is not None:
-                await self._apply(name, self._entries[name])
+        busy: set[str] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for name, entry in self._entries.items():
+                    if entry.state not in _ENDED and name not in busy:
+                        busy.add(name)
+                        group.create_task(self._serve(name, busy), name=f"twin {name}")
 
-    def _next(self) -> str | None:
-        return next((name for name, entry in self._entries.items() if entry.state not in _ENDED), None)
+    async def _serve(self, name: str, busy: set[str]) -> None:
+        while (entry := self._entries[name]).state not in _ENDED:
+            await self._apply(name, entry)
+        busy.discard(name)
 
     async def _apply(self, name: str, entry: _Entry) -> None:
         handler, document, version = self.handlers.get(name), _parsed(entry.document), entry.version

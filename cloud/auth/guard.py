@@ -28,7 +28,7 @@ from protocols.core.errors import StoreError
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
 #: Open to everybody: the API checks for itself, the others are the log-in page and files without secrets.
-_OPEN = ("/api/", "/login", "/assets/", "/_nicegui/", "/favicon.ico", "/healthz")
+_OPEN = ("/api/", "/login", "/assets/", "/_nicegui/", "/favicon.ico", "/healthz", "/updates/")
 #: Plain pages without scripts.
 _FORMS = ("/login", "/password", "/second-factor")
 _LOCKED_DOWN = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
