@@ -33,10 +33,10 @@ _LANES = """
            n.heard_at as left_at
       from (select gateway_id, epoch, lane from lane_cursor where gateway_id = any(%(ids)s)
             union select gateway_id, epoch, lane from lane_account where gateway_id = any(%(ids)s)) k
-      join gateway g using (gateway_id)
-      left join lane_cursor c using (gateway_id, epoch, lane)
-      left join lane_account a using (gateway_id, epoch, lane)
-      left join outbox_epoch o using (gateway_id, epoch)
+      join gateway g on g.gateway_id = k.gateway_id
+      left join lane_cursor c on (c.gateway_id, c.epoch, c.lane) = (k.gateway_id, k.epoch, k.lane)
+      left join lane_account a on (a.gateway_id, a.epoch, a.lane) = (k.gateway_id, k.epoch, k.lane)
+      left join outbox_epoch o on (o.gateway_id, o.epoch) = (k.gateway_id, k.epoch)
       left join lateral (select reason, heard_at from outbox_epoch n where n.gateway_id = k.gateway_id
                            and n.previous_epoch = k.epoch order by heard_at desc limit 1) n on true
      order by k.gateway_id, current desc, o.heard_at desc nulls last,
@@ -57,7 +57,8 @@ async def gateways(
     """In order of id. ``days`` 0: everything ever counts."""
     key = decode(cursor, (str,))
     query = (
-        f"select gateway_id, name_zh, name_en, online from gateway g where {sight.where('gateway', 'g')} "  # noqa: S608
+        "select gateway_id, name_zh, name_en, online, (select max(account_heard_at) from outbox_epoch o"  # noqa: S608
+        f" where o.gateway_id = g.gateway_id) from gateway g where {sight.where('gateway', 'g')} "
         "and (%(id)s = '' or gateway_id = %(id)s) and (%(after)s::text is null or gateway_id > %(after)s)"
         " order by gateway_id limit %(limit)s"
     )
@@ -157,8 +158,8 @@ def _ledger(
     now: datetime,
     since: datetime | None,
 ) -> GatewayLedger:
-    gateway_id, name_zh, name_en, online = row
-    found = verdict.findings(own, gaps, dropped, unplaced, online=online, now=now, since=since)
+    gateway_id, name_zh, name_en, online, heard_at = row
+    found = verdict.findings(own, gaps, dropped, unplaced, online=online, heard_at=heard_at, now=now, since=since)
     current = [lane for lane in own if lane.current]
     return GatewayLedger(
         gateway_id=gateway_id,
@@ -178,5 +179,5 @@ def _ledger(
             (lane.checked_at for lane in current if lane.content == "equal" and lane.checked_at is not None),
             default=None,
         ),
-        heard_at=max((lane.heard_at for lane in own if lane.heard_at is not None), default=None),
+        heard_at=heard_at,
     )

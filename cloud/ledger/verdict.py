@@ -61,10 +61,12 @@ def findings(
     unplaced: Iterable[Unplaced],
     *,
     online: bool | None,
+    heard_at: datetime | None,
     now: datetime,
     since: datetime | None,
 ) -> list[Finding]:
-    """Worst first. ``since``: what became known before does not count any more; None: everything counts."""
+    """Worst first. ``heard_at``: when the last account came. ``since``: what became known before does not count any
+    more; None: everything counts."""
     out: list[Finding] = []
     for lane in lanes:
         out += _of_lane(lane, since)
@@ -91,7 +93,7 @@ def findings(
                     f"{letters.letters} messages that could not be placed: {en}",
                 )
             )  # fmt: skip
-    out += _silence(lanes, online, now)
+    out += _silence(heard_at, online, now)
     return sorted(out, key=lambda finding: -STATES.index(finding.state))
 
 
@@ -140,13 +142,12 @@ def _of_gap(gap: GapSum) -> Finding:
     return Finding("explained", gap.kind, gap.reason, "", 0, gap.row_count, gap.readings, *words)
 
 
-def _silence(lanes: Sequence[LaneBooks], online: bool | None, now: datetime) -> list[Finding]:
-    heard = max((lane.heard_at for lane in lanes if lane.heard_at is not None), default=None)
-    if heard is None:
+def _silence(heard_at: datetime | None, online: bool | None, now: datetime) -> list[Finding]:
+    if heard_at is None:
         words = "网关尚未报过账", "the gateway has sent no account yet"
         return [Finding("unknown", "silent", "", "", 0, 0, 0, *words)]
-    if online and now - heard > SILENT_AFTER:
-        minutes = int((now - heard).total_seconds() // 60)
+    if online and now - heard_at > SILENT_AFTER:
+        minutes = int((now - heard_at).total_seconds() // 60)
         words = f"网关在线，但已 {minutes} 分钟未报账", f"online, but no account for {minutes} minutes"
         return [Finding("unknown", "silent", "late", "", 0, 0, 0, *words)]
     return []
