@@ -201,7 +201,8 @@ def _passed(of_wave: Sequence[Member], facts: Mapping[str, Fact], rollout: Rollo
     counted = [
         m
         for m in of_wave
-        if m.state not in NEUTRAL and (patient or m.state != "pending" or facts.get(m.gateway_id, Fact(False)).online)
+        if not (m.state in NEUTRAL or m.forgiven)
+        and (patient or m.state != "pending" or facts.get(m.gateway_id, Fact(False)).online)
     ]
     have = sum(m.state == "applied" for m in counted)
     if not counted:
