@@ -35,7 +35,7 @@ def overrule(before: Iterable[Truth], told: ClockCorrection) -> list[Truth]:
     """The ranges of a gateway after one more correction; ascending, none overlapping another of its run."""
     out: list[Truth] = []
     for one in before:
-        if one.run != told.run or one.to_ms <= told.from_ms or one.from_ms >= told.to_ms:
+        if not _meets(one, told):
             out.append(one)
             continue
         if one.from_ms < told.from_ms:
@@ -47,6 +47,14 @@ def overrule(before: Iterable[Truth], told: ClockCorrection) -> list[Truth]:
     return sorted(out, key=lambda one: (one.run, one.from_ms))
 
 
+def _meets(one: Truth, told: ClockCorrection) -> bool:
+    return one.run == told.run and one.from_ms < told.to_ms and one.to_ms > told.from_ms
+
+
+def _as_told(one: Truth) -> ClockCorrection:
+    return ClockCorrection(one.from_ms, one.to_ms, one.offset_ms, one.uncertainty_ms, one.reason, one.run)
+
+
 def _cut(one: Truth, from_ms: int, to_ms: int) -> Truth:
     return Truth(one.run, from_ms, to_ms, one.offset_ms, one.uncertainty_ms, one.reason)
 
@@ -56,7 +64,7 @@ class Clocks:
 
     def __init__(self) -> None:
         self._truth: dict[str, list[Truth]] = {}
-        #: Gateways whose corrections the running transaction has changed, with the ranges that were told.
+        #: Gateways whose corrections the running transaction has changed: what was told, and what it overruled.
         self.corrected: dict[str, list[ClockCorrection]] = {}
 
     def forget(self) -> None:
@@ -68,6 +76,7 @@ class Clocks:
         if not told:
             return
         truth = self.of(conn, gateway)
+        moved = [_as_told(one) for one in truth if any(_meets(one, correction) for correction in told)]
         for correction in told:
             conn.execute(
                 "insert into clock_correction (gateway_id, run, from_at, to_at, offset_ms, uncertainty_ms, reason)"
@@ -95,7 +104,7 @@ class Clocks:
                 ],
             )
         self._truth[gateway] = truth
-        self.corrected.setdefault(gateway, []).extend(told)
+        self.corrected.setdefault(gateway, []).extend([*told, *moved])
 
     def of(self, conn: Connection[Any], gateway: str) -> list[Truth]:
         found = self._truth.get(gateway)

@@ -15,7 +15,7 @@ from psycopg import Connection
 
 from cloud.cases.policy import CasePolicy
 from cloud.cases.service import overdue
-from cloud.ingest import cursors
+from cloud.ingest import cursors, late
 from cloud.ingest.clocks import touched_series
 from cloud.ingest.copy import Rows, copy_in, join, pick
 from cloud.ingest.events import EventDesk, insert
@@ -185,6 +185,7 @@ class Committer:
         group.days = set(np.unique(joined.ts_ms // DAY_MS).tolist())
         self._partitions.ensure(conn, group.days, now_ms)
         copy_in(conn, joined)
+        late.note(conn, join(group.placed))
         self._last.see(_not_ahead(join(group.timed), now_ms) if group.timed else None, self._registry.series_infos)
         self.counts["readings"] += len(joined)
         for gateway, own in group.live.items():
@@ -206,7 +207,9 @@ class Committer:
     def _correct_last(self, conn: Connection[Any], now_ms: int) -> None:
         """What a wrong clock called the newest reading may not be it."""
         for gateway, told in self._taker.clocks.corrected.items():
-            self._last.restate(conn, touched_series(conn, gateway, told), now_ms + AHEAD_MS)
+            series = touched_series(conn, gateway, told)
+            self._last.restate(conn, series, now_ms + AHEAD_MS)
+            late.note_corrected(conn, series, told)
         self._taker.clocks.corrected.clear()
 
     def _write_events(

@@ -91,6 +91,7 @@ class Group:
     lanes: dict[LaneKey, LaneChange] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     rows: dict[str, list[Rows]] = field(default_factory=dict)  # by gateway, as they came
+    placed: list[Rows] = field(default_factory=list)  # all of them, at the best time known
     timed: list[Rows] = field(default_factory=list)  # those whose true times are known, by true time
     live: dict[str, list[Rows]] = field(
         default_factory=dict

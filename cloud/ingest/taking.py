@@ -203,9 +203,10 @@ class Taker:
     def _at_true_time(self, conn: Connection[Any], batch: wire.Batch, gateway: str, rows: Rows, group: Group) -> None:
         """What may become a last value, and what rules may see: not the times of a clock that knew none."""
         known = self.clocks.true_ms(conn, gateway, batch.clock_run, rows.ts_ms, rows.lag_ms)
+        timed = rows if known is None else replace(rows, ts_ms=known)
+        group.placed.append(timed)
         if batch.clock == wire.CLOCK_UNKNOWN and known is None:
             return
-        timed = rows if known is None else replace(rows, ts_ms=known)
         group.timed.append(timed)
         if not batch.historical:
             group.live.setdefault(gateway, []).append(timed)

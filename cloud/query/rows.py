@@ -135,6 +135,7 @@ class Readings:
     ts_ms: list[int] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)
     quality: list[int] = field(default_factory=list)
+    bucket_s: int = 0  # from rollups of so many seconds; 0: from the readings themselves
 
 
 @dataclass(frozen=True, slots=True)
