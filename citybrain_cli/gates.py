@@ -20,6 +20,7 @@ def run(pytest_arguments: list[str]) -> int:
         ("lint", [python, "-m", "ruff", "check", "-q", "."]),
         ("types", [python, "-m", "mypy"]),
         ("import law", [str(Path(python).with_name("lint-imports"))]),
+        ("dependencies", [python, "-m", "citybrain_cli.main", "deps"]),
         ("tests", [python, "-m", "pytest", "-n", workers, "--dist", "loadfile", *pytest_arguments]),
     ]
     failed: list[str] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from citybrain_cli import audit, capture, cloud_commands, decode, edge_commands, fuzz, probe
 from citybrain_cli.chaos import command as chaos
 from citybrain_cli.proof import command as proof
+from citybrain_cli.supply import commands as supply
 from protocols.core.errors import CityBrainError, ConfigError
 
 _EPILOG = """\
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cloud_commands.add(commands)
     audit.add(commands)
+    supply.add(commands)
 
     commands.add_parser("sim", help="simulated devices on real ports and serial lines (see `citybrain sim --help`)")
 

@@ -44,6 +44,7 @@ from edge.twin import Twin
 from edge.updates.wiring import attach as attach_updates
 from edge.uplink.account import losses
 from edge.uplink.uplink import Uplink
+from edge.watchdog import Watchdog
 from protocols.core.errors import ConfigError
 from protocols.devices import load as load_type
 from protocols.uplink.topics import Lane
@@ -285,6 +286,7 @@ async def _life(config: EdgeConfig, base: Path, clock: Clock, remote: RemoteConf
             group.create_task(until_reload(), name="reload")
             group.create_task(run_parts(parts), name="parts")
             group.create_task(uplink.run(), name="uplink")
+            group.create_task(Watchdog().run(), name="watchdog")
             upkeep = Upkeep(parts.outbox, clock, config.outbox.ttl_h.ms(), parts.pipeline.report, config.gateway.id)
             group.create_task(upkeep.run(), name="upkeep")
             if parts.telemetry.identity is not None:
