@@ -101,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     app.state.identity = IdentityDesk(settings.dsn, settings.identity, Path(settings.state_dir), city=settings.city_en)
     problems.install(app)
+    problems.describe(app)
     for router in (
         routes_auth.router,
         routes_people.router,
@@ -132,7 +133,9 @@ def create_app(settings: Settings) -> FastAPI:
         from cloud.console.mount import mount
 
         mount(app, services)
-    app.add_middleware(Limits, max_body=settings.max_body_kb * 1024, larger={})
+    app.add_middleware(
+        Limits, max_body=settings.max_body_kb * 1024, larger={f"{API}/fleet/import": routes_bulk.MAX_BODY}
+    )
     app.add_middleware(Guard, accounts=services.accounts, secure=settings.cookie_secure)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     if settings.trusted_hosts:

@@ -13,7 +13,7 @@ from citybrain_cli.main import _parser
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy").glob("*/*.service"))
-#: Of 10; what `systemd-analyze security` calls "OK" ends at 4.9. The gateway opens serial lines and may ask how well its
+#: Of 10; what `systemd-analyze security` calls "OK" ends at 4.9. The gateway opens serial lines and asks how well its
 #: clock is kept.
 MOST_EXPOSED = {"citybrain-agent.service": 2.3, "citybrain-console.service": 1.5, "citybrain-worker@.service": 1.5}
 DEMANDED = {
