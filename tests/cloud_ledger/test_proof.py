@@ -127,7 +127,7 @@ _DATA = "select ctid, tableoid from reading order by ts, series_id limit 1 offse
     [
         (f"delete from reading r using ({_DATA}) x where (r.ctid, r.tableoid) = (x.ctid, x.tableoid)",
          "1 rows fewer than were committed", ("lost", 1)),
-        (f"insert into reading select r.* from reading r, ({_DATA}) x where (r.ctid, r.tableoid) = (x.ctid, x.tableoid)",
+        (f"insert into reading select r.* from reading r,({_DATA}) x where (r.ctid, r.tableoid) = (x.ctid, x.tableoid)",
          "1 rows more than were committed", ("duplicated", 1)),
         (f"update reading r set value = value + 0.1 from ({_DATA}) x where (r.ctid, r.tableoid) = (x.ctid, x.tableoid)",
          "as many rows as were committed, but other ones", ("lost", 0)),
