@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
+import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +34,6 @@ from citybrain_cli.chaos import book as books  # noqa: E402
 from citybrain_cli.chaos import site as sites  # noqa: E402
 from citybrain_cli.chaos.members import Member  # noqa: E402
 from citybrain_cli.chaos.system import Load, System  # noqa: E402
-from citybrain_cli.up import broker  # noqa: E402
 from protocols.uplink.topics import LANES  # noqa: E402
 
 AIM_S = 10.0
@@ -45,6 +47,12 @@ def _wait(what: str, most_s: float, found: Callable[[], Any]) -> Any:
             raise SystemExit(f"after {most_s:.0f} s still not: {what}")
         time.sleep(0.05)
     return answer
+
+
+def _accepts(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
 
 
 def _lane_now(system: System) -> str:
@@ -93,35 +101,44 @@ def ours(system: System, runs: int, watch_s: float) -> dict[str, Any]:
     }
 
 
+def _line(process: subprocess.Popen[str], most_s: float) -> dict[str, Any]:
+    """The next line of a process that may hang."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], most_s)[0]:
+        raise SystemExit(f"the peer says nothing for {most_s:.0f} s")
+    return dict(json.loads(process.stdout.readline() or "{}"))
+
+
 def peer(system: System, runs: int, watch_s: float) -> dict[str, Any]:
-    """Its client against a broker of its own on the city's side: anonymous, as it speaks with an access token only."""
-    config = system.layout.path("peer", "nats.conf")
+    """Its client against a broker of its own on the city's side. It speaks MQTT 5 and shows an access token only."""
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if found is None:
+        return {"not_run": "its client speaks MQTT 5: needs mosquitto"}
+    config = system.layout.path("peer", "mosquitto.conf")
     host = system.host
-    config.write_text(
-        f"server_name: peer\nlisten: 127.0.0.1:{_PORT + 1}\n"
-        f"jetstream {{ store_dir: {json.dumps(str(system.layout.path('peer', 'store')))} }}\n"
-        f"mqtt {{ listen: {host}:{_PORT} }}\n"
-    )
-    member = Member("peer", [broker.binary(), "-c", str(config)], system.layout.path("log", "peer.log"))
+    config.write_text(f"listener {_PORT} {host}\nallow_anonymous true\n")
+    member = Member("peer", [found, "-c", str(config)], system.layout.path("log", "peer.log"))
     member.start()
     said: list[dict[str, Any]] = []
     try:
+        _wait("the peer's broker", 30, lambda: _accepts(host, _PORT))
         for _ in range(runs):
-            _wait("the peer's broker", 30, lambda: "Server is ready" in member.last_words())
             argv = [*system.into_the_field(), *_peer_tb.command("hole", host, str(_PORT), str(watch_s))]
             with subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as process:
-                assert process.stdin is not None and process.stdout is not None
-                if not json.loads(process.stdout.readline() or '{"connected": false}')["connected"]:
-                    raise SystemExit("the peer does not connect")
-                system.weather(swallow=True)
-                process.stdin.write("go\n")
-                process.stdin.flush()
-                said.append(json.loads(process.stdout.readline()))
-                process.wait(30)
+                try:
+                    if not _line(process, 60).get("connected"):
+                        raise SystemExit("the peer does not connect")
+                    system.weather(swallow=True)
+                    assert process.stdin is not None
+                    process.stdin.write("go\n")
+                    process.stdin.flush()
+                    said.append(_line(process, watch_s + 30))
+                finally:
+                    process.kill()
             system.weather()
-            print(f"peer: {said[-1]}", file=sys.stderr)
+            print(f"peer: {said[-1]}", file=sys.stderr, flush=True)
     finally:
         member.kill()
     return {

@@ -7,7 +7,7 @@
 It is started as anybody else's agent would be (``--agent-command``), with the same arguments and the same files:
 
     python -m citybrain_cli.chaos.source --gateway ID --shard N --url mqtt://host:port --password-file FILE
-        --folder FOLDER --book FILE --control FILE --readings RATE --events RATE [--max-mb 256]
+        --folder FOLDER --book FILE --control FILE --readings RATE --events RATE [--max-mb 256] [--every 0.1]
 
 ``control`` is a JSON object, written anew by the harness: ``produce`` (false: make nothing more, go on sending) and
 ``clock_offset_ms`` (what to add to the machine's clock: a stepped clock). SIGTERM ends it.
@@ -153,13 +153,13 @@ class Source:
 
 
 async def produce(
-    source: Source, clock: ControlledClock, uplink: Uplink, *, ticks_per_s: float, events_per_s: float
+    source: Source, clock: ControlledClock, uplink: Uplink, *, ticks_per_s: float, events_per_s: float, every_s: float
 ) -> None:
     loop = asyncio.get_running_loop()
     last_s = loop.time()
     ticks_due = events_due = 0.0
     while True:
-        await asyncio.sleep(max(0.0, last_s + COMMIT_S - loop.time()))
+        await asyncio.sleep(max(0.0, last_s + every_s - loop.time()))
         clock.look()
         now_s = loop.time()
         spent_s, last_s = min(now_s - last_s, _MOST_BEHIND_S), now_s
@@ -199,7 +199,15 @@ async def run(options: argparse.Namespace) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(uplink.run(), name="uplink")
             group.create_task(
-                produce(source, clock, uplink, ticks_per_s=1000 / step_ms, events_per_s=options.events), name="load"
+                produce(
+                    source,
+                    clock,
+                    uplink,
+                    ticks_per_s=1000 / step_ms,
+                    events_per_s=options.events,
+                    every_s=options.every,
+                ),
+                name="load",
             )
     except asyncio.CancelledError:
         log.info("told to end")
@@ -220,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--readings", type=float, required=True, help="a second")
     parser.add_argument("--events", type=float, required=True, help="a second")
     parser.add_argument("--max-mb", type=int, default=256)
+    parser.add_argument("--every", type=float, default=COMMIT_S, help="seconds from commit to commit")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     asyncio.run(run(options))

@@ -49,6 +49,7 @@ class Load:
     agents: int = 2
     workers: int = 2
     command: str = ""
+    every_s: float = 0.1  # from commit to commit of our own source
 
 
 @dataclass(slots=True)
@@ -292,6 +293,8 @@ class System:
             "--readings", str(self.load.readings / self.load.agents),
             "--events", str(self.load.events / self.load.agents),
         ]  # fmt: skip
+        if not self.load.command:
+            argv += ["--every", str(self.load.every_s)]
         member = Member(gateway, argv, self.layout.path("log", f"{gateway}.log"))
         agent = Agent(gateway, shard, member, folder, book, control)
         agent.tell()
