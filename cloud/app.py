@@ -68,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
         address_failures=settings.login_failures_per_address,
     )
     sso = Sso(settings.sso, pool, accounts) if settings.sso is not None else None
-    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn), sso)
+    identity = IdentityDesk(settings.dsn, settings.identity, Path(settings.state_dir), city=settings.city_en)
+    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn), sso, identity)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -99,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    app.state.identity = IdentityDesk(settings.dsn, settings.identity, Path(settings.state_dir), city=settings.city_en)
+    app.state.identity = identity
     problems.install(app)
     problems.describe(app)
     for router in (

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cloud.alarms.errors import AlarmNotFound
+from cloud.api.models import ProblemOut
 from cloud.auth import errors as auth
 from cloud.cases.errors import CaseError, CaseNotFound, IllegalAction, ReasonNeeded
 from protocols.core.errors import CityBrainError, ContractError, StoreError
@@ -130,3 +131,27 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
+
+
+def describe(app: FastAPI) -> None:
+    """Say in the description of the API that every call may answer with a problem, and which."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = plain()
+            parts = found.setdefault("components", {}).setdefault("schemas", {})
+            parts["Problem"] = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name in ("HTTPValidationError", "ValidationError"):
+                parts.pop(name, None)
+            content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            for item in found["paths"].values():
+                for operation in item.values():
+                    answers = operation["responses"]
+                    answers.pop("422", None)
+                    answers["4XX"] = {"description": "Refused; `code` says why.", "content": content}
+                    answers["503"] = {"description": "Try again: the database does not answer.", "content": content}
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
@@ -26,6 +26,7 @@ AlarmState = Literal["raised", "acknowledged", "cleared"]
 LevelName = Literal["info", "blue", "yellow", "orange", "red"]
 #: What a browser may be shown; anything else in the table stays there.
 STILLS = frozenset({"image/jpeg", "image/png", "image/webp"})
+_STILL: dict[str, Any] = {mime: {} for mime in sorted(STILLS)}
 
 
 @router.get("/alarms")
@@ -164,7 +165,7 @@ async def dead_letters(
     return PageOut(items=page.items, next_cursor=page.next_cursor)
 
 
-@router.get("/evidence/{sha256}", response_class=Response)
+@router.get("/evidence/{sha256}", response_class=Response, responses={200: {"content": _STILL}})
 async def evidence(sha256: Sha256, _: ViewerDep, conn: ConnDep) -> Response:
     """A still with faces and plates masked. Unmasked evidence is not given out here."""
     found = await event_query.evidence(conn, sha256)
@@ -179,7 +180,11 @@ async def evidence(sha256: Sha256, _: ViewerDep, conn: ConnDep) -> Response:
     return Response(found.content, media_type=found.mime, headers=headers)
 
 
-@router.post("/evidence/{sha256}/open", response_class=Response)
+@router.post(
+    "/evidence/{sha256}/open",
+    response_class=Response,
+    responses={200: {"content": {**_STILL, "application/octet-stream": {}}}},
+)
 async def open_evidence(
     sha256: Sha256,
     body: OpeningIn,

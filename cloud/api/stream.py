@@ -79,7 +79,7 @@ async def _follow(request: Request, s: Services, caller: Caller) -> AsyncIterato
         subscription.close()
 
 
-@router.get("/stream", response_class=StreamingResponse)
+@router.get("/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
 async def stream(request: Request, caller: SeerDep, s: ServicesDep) -> StreamingResponse:
     """Server-sent events: `hello`, then `alarm`, `case`, `device`, `gateway`, `resync`."""
     return StreamingResponse(
