@@ -73,6 +73,8 @@ class Http(FetcherInterface):
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
             return self._pool.request("GET", url, headers=headers, preload_content=False, redirect=False)
+        except urllib3.exceptions.NewConnectionError as error:  # by its class a timeout; it is none
+            raise LinkDown(f"{url}: {error}") from error
         except urllib3.exceptions.TimeoutError as error:
             raise LinkTimeout(f"{url}: {error}") from error
         except urllib3.exceptions.HTTPError as error:

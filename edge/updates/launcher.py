@@ -74,10 +74,10 @@ class Launcher:
     def _good(self, side: Record, lock: int) -> None:
         started = time.monotonic()
         try:
-            self._ended(self._start(side, lock, ""), started)
+            self._ended(self._start(side, lock, ""))
         except OSError as error:
             say(f"slot {side['slot']}: {error}", 0)
-            self._ended(None, started)
+        self._pause(started)
 
     def _trial(self, record: Record, lock: int) -> None:
         trial, token = record["trial"], secrets.token_hex(8)
@@ -101,7 +101,7 @@ class Launcher:
                 if not proven:
                     return
             time.sleep(0.1)
-        self._ended(child, started)  # by itself, or because we were told to stop: then the next start counts
+        self._ended(child)  # by itself, or because we were told to stop: then the next start counts
 
     def _health(self, token: str) -> Record:
         try:
@@ -125,14 +125,17 @@ class Launcher:
         argv = [sys.executable, "-s", "-P", *entry, *self._arguments]
         return subprocess.Popen(argv, env=environment, pass_fds=(lock,), preexec_fn=with_us)
 
-    def _ended(self, child: subprocess.Popen[bytes] | None, started: float) -> None:
-        """Wait for the agent's end; one that ends at once is not started again at once."""
-        while child is not None and child.poll() is None:
+    def _ended(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait for the agent's end; end it if we are to stop."""
+        while child.poll() is None:
             if self._stop:
                 self._end(child)
             time.sleep(0.1)
+
+    def _pause(self, started: float) -> None:
+        """An agent that ends at once is not started again at once."""
         self._quick = self._quick + 1 if time.monotonic() - started < QUICK_S else 0
-        again = time.monotonic() + (min(30.0, 0.5 * 2**self._quick) if self._quick > 1 else 0.0)
+        again = time.monotonic() + (min(30.0, 0.25 * 2**self._quick) if self._quick > 1 else 0.0)
         while time.monotonic() < again and not self._stop:
             time.sleep(0.1)
 

@@ -33,8 +33,8 @@ from tests.updates.repo import agent
 README = Path(boot.__file__).with_name("README.md")
 
 
-def bundle(folder: Path, version: str) -> tuple[Path, str]:
-    tree = agent(version)
+def pack(folder: Path, version: str, mood: str = "well") -> tuple[Path, str]:
+    tree = agent(version, mood)
     manifest = bundles.manifest_of("agent", "citybrain", version, tree, entry=["-m", "stand_in"])
     path = folder / f"{version}.tar.zst"
     path.write_bytes(bundles.pack(manifest, tree))
@@ -44,8 +44,8 @@ def bundle(folder: Path, version: str) -> tuple[Path, str]:
 def prepared(folder: Path) -> tuple[Path, Path, str]:
     """Slots with version 1 and the bundle of version 2."""
     folder.mkdir(parents=True, exist_ok=True)
-    old, _ = bundle(folder, "1.0")
-    new, content = bundle(folder, "2.0")
+    old, _ = pack(folder, "1.0")
+    new, content = pack(folder, "2.0")
     init(folder / "slots", old)
     return folder / "slots", new, content
 
