@@ -26,6 +26,7 @@ from cloud.auth.sessions import COOKIE, Token
 from cloud.auth.sso import Sso
 from cloud.auth.tokens import PREFIX, Tokens
 from cloud.config import Settings
+from cloud.identity.desk import IdentityDesk
 from cloud.query.live import Hub
 from cloud.query.pool import Connection, Pool
 from cloud.query.sight import Sight
@@ -41,6 +42,7 @@ class Services:
     accounts: Accounts
     acts: Acts
     sso: Sso | None = None
+    identity: IdentityDesk | None = None
 
     @property
     def people(self) -> People:

@@ -108,6 +108,7 @@ Enroller = Annotated[Caller, Depends(may("gateway.enrol"))]
 Revoker = Annotated[Caller, Depends(may("gateway.revoke"))]
 Accepter = Annotated[Caller, Depends(may("device.accept"))]
 Viewer = Annotated[Caller, Depends(may("view"))]
+Seer = Annotated[Caller, Depends(may("view", filtered=True))]
 
 
 async def small(request: Request) -> None:
@@ -189,7 +190,7 @@ async def _claim(body: ClaimIn, caller: Caller, found: IdentityDesk) -> tuple[Ma
     except ConfigError as error:
         raise _set_up(error) from error
     try:
-        made = await found.claim(wanted, caller.operator.name, body.days)
+        made = await found.claim(wanted, caller.name, body.days)
     except ConfigError as error:
         raise Problem(409, "identity.claim", str(error)) from error
     return made, found.settings.public_url if found.settings else "", fingerprint
@@ -231,7 +232,7 @@ async def certificates(gateway_id: GatewayId, _: Viewer, conn: ConnDep) -> list[
 @router.post("/gateways/{gateway_id}/revoke")
 async def revoke(gateway_id: GatewayId, body: RevokeIn, caller: Revoker, found: DeskDep) -> RevokeOut:
     """Shut a gateway out, its live session too (within a minute). A new claim lets it back in."""
-    ended = await found.revoke(gateway_id, caller.operator.name, body.reason)
+    ended = await found.revoke(gateway_id, caller.name, body.reason)
     if ended is None:
         raise not_found("gateway", gateway_id)
     return RevokeOut(gateway=gateway_id, certificates=ended)
@@ -240,20 +241,20 @@ async def revoke(gateway_id: GatewayId, body: RevokeIn, caller: Revoker, found: 
 @router.put("/gateways/{gateway_id}/admission", status_code=204)
 async def set_admission(gateway_id: GatewayId, body: AdmissionIn, caller: Accepter, found: DeskDep) -> Response:
     """``accept``: devices of this gateway that nobody entered wait; ``auto``: they enter by themselves."""
-    if not await found.set_admission(gateway_id, body.admission, caller.operator.name):
+    if not await found.set_admission(gateway_id, body.admission, caller.name):
         raise not_found("gateway", gateway_id)
     return Response(status_code=204)
 
 
 @router.get("/pending-devices")
 async def pending(
-    _: Viewer,
+    caller: Seer,
     conn: ConnDep,
     gateway: Annotated[str, Query(max_length=63)] = "",
     state: Literal["pending", "accepted", "rejected"] = "pending",
 ) -> list[identity_query.Pending]:
     """Devices that showed themselves and are in no list; the newest 500."""
-    return await identity_query.pending(conn, gateway, state)
+    return await identity_query.pending(conn, caller.sight, gateway, state)
 
 
 @router.post("/gateways/{gateway_id}/pending-devices/{device_id}", status_code=204)
@@ -261,7 +262,7 @@ async def decide(
     gateway_id: GatewayId, device_id: DeviceId, body: DecisionIn, caller: Accepter, found: DeskDep
 ) -> Response:
     try:
-        known = await found.decide(gateway_id, device_id, body.decision, caller.operator.name)
+        known = await found.decide(gateway_id, device_id, body.decision, caller.name)
     except ConfigError as error:
         raise Problem(409, "device.taken", str(error)) from error
     if not known:

@@ -13,7 +13,19 @@ from starlette.staticfiles import StaticFiles
 from cloud.api.deps import Services
 from cloud.auth.sessions import COOKIE
 from cloud.console import forms, forms_code, prefs
-from cloud.console.pages import alarms, audit, cases, device, devices, gateways, ledger, map_page, operators, orders
+from cloud.console.pages import (
+    alarms,
+    audit,
+    cases,
+    device,
+    devices,
+    gateways,
+    identity,
+    ledger,
+    map_page,
+    operators,
+    orders,
+)
 from cloud.console.shell import Shell
 from cloud.console.tab import Tab
 
@@ -31,6 +43,7 @@ VIEWS = {
     "/device": device.build,
     "/gateways": gateways.build,
     "/ledger": ledger.build,
+    "/identity": identity.build,
     "/operators": operators.build,
     "/orders": orders.build,
     "/audit": audit.build,

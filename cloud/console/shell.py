@@ -163,6 +163,7 @@ class Shell:
                 self._item("cases", "/cases", cases, calm=not (summary and summary.overdue_cases)),
                 self._item("devices", "/devices"),
                 self._item("gateways", "/gateways"),
+                *([self._item("identity", "/identity")] if self._tab.may("gateway.enrol") else []),
                 *([self._item("ledger", "/ledger")] if self._tab.may("ledger.read") else []),
                 *([self._item("orders", "/orders")] if self._tab.may("command.send") else []),
                 *([self._item("audit", "/audit")] if policy.allowed(self._tab.operator, "audit.read") else []),

@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from cloud.query.pool import Connection
+from cloud.query.sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +82,40 @@ async def certificates(conn: Connection, gateway_id: str) -> list[Certificate]:
         return await cursor.fetchall()
 
 
-async def pending(conn: Connection, gateway_id: str = "", state: str = "pending") -> list[Pending]:
+async def pending(conn: Connection, sight: Sight, gateway_id: str = "", state: str = "pending") -> list[Pending]:
+    statement = f"""
+        select p.gateway_id, p.device_id, p.device_type, p.source, p.detail, p.first_at, p.last_at, p.times, p.state,
+               p.decided_by
+        from device_pending p join gateway g using (gateway_id)
+        where p.state = %(state)s and (%(gateway)s = '' or p.gateway_id = %(gateway)s) and {sight.where("gateway", "g")}
+        order by p.last_at desc limit 500"""  # noqa: S608 - the condition is our own text
     async with conn.cursor(row_factory=class_row(Pending)) as cursor:
-        await cursor.execute(
-            "select gateway_id, device_id, device_type, source, detail, first_at, last_at, times, state, decided_by"
-            " from device_pending where state = %s and (%s = '' or gateway_id = %s) order by last_at desc limit 500",
-            (state, gateway_id, gateway_id),
-        )
+        await cursor.execute(statement.encode(), {"state": state, "gateway": gateway_id, **sight.params})
         return await cursor.fetchall()
 
 
-async def identities(conn: Connection, *, limit: int = 500) -> list[Identity]:
+async def identities(conn: Connection, sight: Sight, *, limit: int = 500) -> list[Identity]:
     """Gateways with what is wrong first."""
+    statement = f"""
+        with one as (
+            select g.gateway_id, g.name_zh, g.name_en, g.shard, g.admission, coalesce(a.reason, '') as reason,
+                   case when a.revoked_at is not null then 'revoked' when c.not_after < now() then 'ended'
+                        when c.not_after is not null then 'valid' when k.expires_at is not null then 'claimed'
+                        else 'none' end as state,
+                   c.not_after, k.expires_at as claim_until,
+                   (select count(*) from device_pending p
+                    where p.gateway_id = g.gateway_id and p.state = 'pending') as pending
+            from gateway g
+            left join gateway_access a using (gateway_id)
+            left join lateral (
+                select not_after from gateway_certificate x where x.gateway_id = g.gateway_id and x.revoked_at is null
+                order by issued_at desc limit 1) c on true
+            left join lateral (
+                select expires_at from gateway_claim y where y.gateway_id = g.gateway_id and y.used_at is null
+                and y.voided_at is null and y.expires_at > now() order by made_at desc limit 1) k on true
+            where {sight.where("gateway", "g")})
+        select gateway_id, name_zh, name_en, shard, admission, state, not_after, claim_until, reason, pending
+        from one order by state = 'valid', state = 'none', gateway_id limit %(limit)s"""  # noqa: S608 - as above
     async with conn.cursor(row_factory=class_row(Identity)) as cursor:
-        await cursor.execute(
-            "with one as (select g.gateway_id, g.name_zh, g.name_en, g.shard, g.admission, a.reason, case"
-            " when a.revoked_at is not null then 'revoked' when c.not_after < now() then 'ended'"
-            " when c.not_after is not null then 'valid' when k.expires_at is not null then 'claimed' else 'none' end"
-            " as state, c.not_after, k.expires_at as claim_until, (select count(*) from device_pending p"
-            "  where p.gateway_id = g.gateway_id and p.state = 'pending') as pending"
-            " from gateway g left join gateway_access a using (gateway_id)"
-            " left join lateral (select not_after from gateway_certificate x where x.gateway_id = g.gateway_id"
-            "  and x.revoked_at is null order by issued_at desc limit 1) c on true"
-            " left join lateral (select expires_at from gateway_claim y where y.gateway_id = g.gateway_id"
-            "  and y.used_at is null and y.voided_at is null and y.expires_at > now() order by made_at desc limit 1) k"
-            " on true)"
-            " select gateway_id, name_zh, name_en, shard, admission, state, not_after, claim_until,"
-            " coalesce(reason, '') as reason, pending from one order by state = 'valid', state = 'none', gateway_id"
-            " limit %s",
-            (limit,),
-        )
+        await cursor.execute(statement.encode(), {"limit": limit, **sight.params})
         return await cursor.fetchall()
