@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -11,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from cloud.api.deps import Caller, CursorQ, LimitQ, ServicesDep, TextQ, may
 from cloud.api.models import PageOut
 from cloud.api.problems import Problem, not_found
+from cloud.audit.heads import PUBLIC_FILE
 from cloud.audit.reads import Consistency, Logged, Proof, consistency, head_at, prove
 from cloud.audit.web import Sealed, entries, sealed
 from protocols.core.errors import ContractError
@@ -53,6 +55,15 @@ async def audit_head(_: MayRead, s: ServicesDep) -> str:
     if head is None:
         raise not_found("tree head", "yet")
     return head[1]
+
+
+@router.get("/audit/key", response_class=PlainTextResponse)
+async def audit_key(_: MayRead, s: ServicesDep) -> str:
+    """The public key heads are signed with. Whoever checks the log should have had it from elsewhere before."""
+    path = FilePath(s.settings.state_dir) / PUBLIC_FILE
+    if not path.exists():
+        raise not_found("key", "yet")
+    return path.read_text(encoding="ascii")
 
 
 @router.get("/audit/consistency")

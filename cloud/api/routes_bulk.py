@@ -117,7 +117,7 @@ async def bring_in(
     data = await body_of(request, MAX_BODY)
     try:
         found = await s.acts.run(
-            lambda conn: bring(conn, kind, data, caller.operator.name, dry_run=dry_run, skip_wrong=skip_wrong)
+            lambda conn: bring(conn, kind, data, caller.name, dry_run=dry_run, skip_wrong=skip_wrong)
         )
     except SheetError as error:
         raise Problem(422, "fleet.table", error.en, zh=error.zh) from error
@@ -159,9 +159,7 @@ async def count(kind: Kind, _: MayBulk, s: ServicesDep, query: QueryQ = "") -> P
 async def tag(kind: Kind, body: TagIn, caller: MayBulk, s: ServicesDep) -> Picked:
     """Put tags on, take tags off whatever the question picks."""
     return Picked(
-        picked=await _asked(
-            s, lambda conn: listing.tag(conn, kind, body.query, body.add, body.remove, caller.operator.name)
-        )
+        picked=await _asked(s, lambda conn: listing.tag(conn, kind, body.query, body.add, body.remove, caller.name))
     )
 
 
@@ -173,7 +171,7 @@ async def groups(_: MayBulk, s: ServicesDep) -> list[GroupOut]:
 @router.put("/fleet/groups/{name}", status_code=204)
 async def save_group(name: NameP, body: GroupIn, caller: MayBulk, s: ServicesDep) -> None:
     """A kept question: what fits it tomorrow belongs to the group tomorrow."""
-    await _asked(s, lambda conn: listing.save_group(conn, name, body.kind, body.query, caller.operator.name))
+    await _asked(s, lambda conn: listing.save_group(conn, name, body.kind, body.query, caller.name))
 
 
 @router.get("/fleet/groups/{name}/members")
@@ -187,5 +185,5 @@ async def members(name: NameP, _: MayBulk, s: ServicesDep) -> list[str]:
 
 @router.delete("/fleet/groups/{name}", status_code=204)
 async def drop_group(name: NameP, caller: MayBulk, s: ServicesDep) -> None:
-    if not await _asked(s, lambda conn: listing.drop_group(conn, name, caller.operator.name)):
+    if not await _asked(s, lambda conn: listing.drop_group(conn, name, caller.name)):
         raise not_found("group", name)
