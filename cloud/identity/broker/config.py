@@ -27,6 +27,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1")  # names and addresses in the broker's certificate
     store_dir: str = "store"  # where the broker keeps its messages, in `out`
     max_store: str = "20GB"
+    max_sessions: Annotated[int, msgspec.Meta(ge=0)] = 100_000  # NATS from 2.15 stops at 1 000; 0: an older server
     reload_pid_file: str = ""  # the broker's process id: it gets SIGHUP when a file changed
     reload_command: tuple[str, ...] = ()  # instead of the signal
     user: str = ""  # Mosquitto started as root: the account it changes to

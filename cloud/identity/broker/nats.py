@@ -29,12 +29,17 @@ def files(config: BrokerConfig, out: Path, issuer: str, passwords: Mapping[str, 
             f' allowed_connection_types: ["{kind}"]{rights}}}'
         )
 
+    # Each subscription of QoS 1 is a consumer of one stream, and 2.15 began to stop at 1 000 of them.
+    sessions = f"  limits {{ default_max_consumers: {config.max_sessions} }}\n" if config.max_sessions else ""
     answers = ', permissions: {publish: ["$SYS._INBOX.>"], subscribe: ["$SYS.REQ.USER.AUTH"]}'
     text = f"""# Written by `citybrain cloud broker-rules`. Holds passwords: 0600.
 server_name: citybrain
 listen: {config.nats_listen}
 max_payload: {2 * MAX_BATCH_BYTES}
-jetstream {{ store_dir: {path(config.store_dir)}, max_file_store: {config.max_store} }}
+jetstream {{
+  store_dir: {path(config.store_dir)}
+  max_file_store: {config.max_store}
+{sessions}}}
 mqtt {{
   listen: {config.listen}
   ack_wait: "30s"
