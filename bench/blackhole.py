@@ -157,7 +157,12 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
     if not options.no_peer:
-        _peer_tb.environment()  # made while there is a way to the package index
+        try:
+            _peer_tb.environment()  # made while there is a way to the package index
+        except RuntimeError as error:
+            print(f"no peer: {error}", file=sys.stderr)
+            options.no_peer = True
+            sys.argv.append("--no-peer")
     sites.go_inside([__file__, *sys.argv[1:]])
     with tempfile.TemporaryDirectory(prefix="citybrain-hole-") as name:
         system = System(Path(name), Load(200, 50, agents=1, workers=1), sites.look("auto"), seed=1)

@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--patience", type=float, default=60.0, help="seconds without anything new that end the wait")
     parser.add_argument("--state", type=Path, help="folder to work in and to keep (default: temporary)")
     parser.add_argument("--json", type=Path, help="write the report here; - for standard output")
+    parser.add_argument("--power-cuts", type=int, metavar="N", help="instead: open N torn states of an outbox's files")
     parser.add_argument("--list", action="store_true", help="the faults and what each may do")
     parser.set_defaults(do=_run)
 
@@ -58,6 +59,8 @@ def _run(options: argparse.Namespace) -> int:
             low, high = fault.kind.length_s
             print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}")
         return 0
+    if options.power_cuts:
+        return _power_cuts(options)
     _check(options)
     sites.go_inside(["-m", "citybrain_cli.main", *sys.argv[sys.argv.index("chaos") :]])
     root = options.state or Path(tempfile.mkdtemp(prefix="citybrain-chaos-"))
@@ -67,13 +70,27 @@ def _run(options: argparse.Namespace) -> int:
     finally:
         if options.state is None:
             shutil.rmtree(root, ignore_errors=True)
+    _write(options, report)
+    print(_last_line(report), file=sys.stderr)
+    return 0 if report["verdict"] == "sound" else 1
+
+
+def _power_cuts(options: argparse.Namespace) -> int:
+    from citybrain_cli.chaos.powercut import campaign
+
+    memory = Path("/dev/shm")  # noqa: S108 - thousands of files, each written and read once; nothing depends on syncs
+    with tempfile.TemporaryDirectory(prefix="citybrain-cuts-", dir=memory if memory.is_dir() else None) as name:
+        report = campaign(Path(name), options.seed, options.power_cuts)
+    _write(options, report)
+    return 0 if report["verdict"] == "sound" else 1
+
+
+def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
     text = json.dumps(report, indent=2, ensure_ascii=False)
     if options.json is not None and str(options.json) != "-":
         options.json.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
-    print(_last_line(report), file=sys.stderr)
-    return 0 if report["verdict"] == "sound" else 1
 
 
 def _check(options: argparse.Namespace) -> None:

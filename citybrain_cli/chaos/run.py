@@ -12,7 +12,7 @@ import psycopg
 
 from citybrain_cli.chaos import book as books
 from citybrain_cli.chaos import plan as plans
-from citybrain_cli.chaos import selftest
+from citybrain_cli.chaos import proof, selftest
 from citybrain_cli.chaos import verdict as verdicts
 from citybrain_cli.chaos.faults import FAULTS, Fault
 from citybrain_cli.chaos.system import System
@@ -200,11 +200,12 @@ class Run:
             found = [verdicts.check(conn, book) for book in read]
             smallest = min(range(len(read)), key=lambda n: read[n].readings)
             named = selftest.run(conn, read[smallest], found[smallest])
+            proofs = [proof.run(conn, system.dsn, a.gateway, a.folder / "outbox.db") for a in system.agents]
             letters = conn.execute("select reason, count(*) from dead_letter group by reason").fetchall()
         read_s = time.monotonic() - begun_s
         own = os.times()
         sound = all(one.sound for one in found) and not letters and not any(h.error for h in self.happenings)
-        sound = sound and all(named.values())
+        sound = sound and all(named.values()) and all(one["sound"] for one in proofs)
         accepted = {
             "readings": sum(one.accepted_readings for one in found),
             "events": sum(one.accepted_events for one in found),
@@ -230,6 +231,7 @@ class Run:
             },
             "totals": _totals(found),
             "gateways": [one.summary() for one in found],
+            "proof": proofs,
             "spoiled_rows_are_named": named,
             "dead_letters": {str(reason): int(count) for reason, count in letters},
             "ended_by_themselves": self.deaths,

@@ -122,10 +122,18 @@ class Readings:
         known &= self._meant[np.where(known, tick, 0)] if size else False
         for series, count in zip(*np.unique(place[~known], return_counts=True), strict=True):
             self._strange[int(series)] = self._strange.get(int(series), 0) + int(count)
-        at = place[known], tick[known]
-        np.add.at(self._count, at, 1)
-        np.minimum.at(self._xid, at, xid[known])
-        self._changed[at] |= ms[known] != self._expected_ms[tick[known]]
+        if not known.any():
+            return
+        cell = place[known] * size + tick[known]
+        order = np.argsort(cell, kind="stable")
+        cell, written = cell[order], xid[known][order]
+        starts = np.flatnonzero(np.diff(cell, prepend=-1))
+        once = cell[starts]
+        self._count.ravel()[once] += np.diff(starts, append=len(cell)).astype(np.uint16)
+        flat_xid = self._xid.ravel()
+        flat_xid[once] = np.minimum(flat_xid[once], np.minimum.reduceat(written, starts))
+        moved = ms[known][order] != self._expected_ms[tick[known][order]]
+        self._changed.ravel()[cell[moved]] = True
 
     def present(self) -> Flags:
         """(series, tick): it is there."""

@@ -45,6 +45,15 @@ def test_the_checkpoint_and_the_log_that_begins_anew(steps: list[powercut.Step],
     assert {"pages length", "pages half a sector", "log header"} <= result.classes.keys()
 
 
+def test_a_campaign_counts_its_classes_and_checkpoints_come_first(tmp_path: Path) -> None:
+    report = powercut.campaign(tmp_path, seed=5, most=40)
+    assert (report["verdict"], report["failed"]) == ("sound", 0)
+    classes = report["classes"]
+    assert isinstance(classes, dict)
+    assert classes.keys() >= {"pages sectors", "log header", "log half a sector"}
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_check_can_fail(steps: list[powercut.Step], tmp_path: Path) -> None:
     """A disk that lies about its syncs: the log's last commit is gone although the step had returned."""
 
