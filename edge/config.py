@@ -14,7 +14,7 @@ from edge.connectors.config import check as check_connector
 from edge.identity.config import IdentityConfig
 from edge.interlocks import InterlockConfig
 from edge.interlocks import check as check_interlock
-from edge.mqtt_url import split_url
+from edge.mqtt_url import split_urls
 from edge.northbound.config import NorthboundConfig
 from edge.northbound.config import check as check_northbound
 from edge.updates.config import UpdatesConfig
@@ -43,7 +43,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``url``: mqtt://host:port or mqtts://host:port. The password comes from a file, never from here."""
+    """``url``: mqtt://host:port or mqtts://host:port; several nodes of a cluster, parted by commas, are tried in turn.
+    The password comes from a file, never from here."""
 
     url: str
     username: str = ""
@@ -133,7 +134,7 @@ class _Check:
 
     def all(self) -> None:
         self._gateway(self._config.gateway)
-        self._within("mqtt", "url", split_url, self._config.mqtt.url)
+        self._within("mqtt", "url", split_urls, self._config.mqtt.url)
         for at, connector in enumerate(self._config.connector):
             self._within(f"connector[{at}]", "", check_connector, connector)
         for camera in self._config.camera:

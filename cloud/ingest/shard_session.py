@@ -66,9 +66,10 @@ class ShardSession:
             client.username_pw_set(config.username, password)
         if nodes[0][0]:
             context = ssl.create_default_context(cafile=config.ca_file or None)
-            if config.cert_file:
-                context.load_cert_chain(base / config.cert_file)
             client.tls_set_context(context)
+            if config.cert_file:
+                own = base / config.cert_file
+                client.on_pre_connect = lambda *_: context.load_cert_chain(own)  # anew: it may have been renewed
         client.on_connect = self._on_connect
         client.on_connect_fail = lambda *_: self._next_node()
         client.on_disconnect = self._on_disconnect

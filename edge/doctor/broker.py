@@ -19,7 +19,7 @@ from cryptography import x509
 from edge.config import EdgeConfig, read_secret
 from edge.doctor.finding import Finding, Level
 from edge.identity.trust import certificate_in, client_context
-from edge.mqtt_url import split_url
+from edge.mqtt_url import split_urls
 from protocols.core.errors import ConfigError, LinkRefused
 from protocols.uplink import topics
 
@@ -36,7 +36,7 @@ _REFUSALS = {
 
 async def check(config: EdgeConfig, base: Path, now_ms: int, *, log_in: bool) -> AsyncIterator[Finding]:
     """``log_in`` false: stop before the log-in (the agent's own is up)."""
-    tls, host, port = split_url(config.mqtt.url)
+    tls, host, port = split_urls(config.mqtt.url)[0]
     try:
         found = await asyncio.wait_for(
             asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM), _STEP_S

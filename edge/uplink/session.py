@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
 from edge.identity.trust import client_context
-from edge.mqtt_url import split_url
+from edge.mqtt_url import split_urls
 from edge.uplink.meter import estimate, tcp_count
 from edge.uplink.pace import Pace
 from protocols.core.errors import LinkDown, LinkRefused, LinkTimeout
@@ -52,10 +52,15 @@ class Message:
 
 
 class MqttSession:
-    """Connected from :meth:`open` until :meth:`receive` raises LinkDown or :meth:`close`. Lives on the event loop."""
+    """Connected from :meth:`open` until :meth:`receive` raises LinkDown or :meth:`close`. Lives on the event loop.
 
-    def __init__(self, config: MqttConfig, client_id: str, password: str, will: tuple[str, bytes] | None) -> None:
-        tls, self._host, self._port = split_url(config.url)
+    ``turn``: counts the attempts, so that of several nodes each has its turn."""
+
+    def __init__(
+        self, config: MqttConfig, client_id: str, password: str, will: tuple[str, bytes] | None, turn: int = 0
+    ) -> None:
+        nodes = split_urls(config.url)
+        tls, self._host, self._port = nodes[turn % len(nodes)]
         self._keepalive_s = config.keepalive_s
         self._silent_s = 2 * config.keepalive_s + 0.5
         self._loop = asyncio.get_running_loop()

@@ -74,6 +74,7 @@ class Uplink:
         self._counted_bytes = 0
         self._wake = asyncio.Event()
         self._again = asyncio.Event()
+        self._turn = 0  # attempts to connect: of several broker nodes each has its turn
         self._first_contact = True
         self._behind: dict[Lane, tuple[int, int]] = {}
         self.live = False
@@ -133,7 +134,8 @@ class Uplink:
 
     async def _serve(self) -> None:
         will = (self._topic("state"), self._books.state(self._clock.now_ms(), online=False))
-        session = MqttSession(self._config, self._gateway, self._password, will)
+        session = MqttSession(self._config, self._gateway, self._password, will, self._turn)
+        self._turn += 1
         self._counted_bytes = 0
         self._again.clear()
         try:

@@ -37,9 +37,12 @@ from protocols.uplink.columns import Readings
 from protocols.uplink.topics import Lane
 from scenarios.binding import ScenarioBinding
 from tests.fixtures.broker import Broker
+from tests.fixtures.cluster import Cluster
+from tests.fixtures.mosquitto import Mosquitto
 from tests.fixtures.process import Server
 from tests.fixtures.wait import until
 
+AnyBroker = Broker | Cluster | Mosquitto
 EPOCH = 1_772_400_000  # seconds; 2026-03-01, in the past so that nothing lies ahead of the clock
 T0_MS = EPOCH * 1000
 
@@ -94,7 +97,7 @@ class Core:
     def __init__(
         self,
         dsn: str,
-        broker: Broker,
+        broker: AnyBroker,
         *,
         shards: str = "0-63",
         scenario: tuple[ScenarioBinding, ...] = (),
@@ -109,7 +112,7 @@ class Core:
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     @classmethod
-    def standby(cls, dsn: str, broker: Broker, *, group: int = 512) -> Core:
+    def standby(cls, dsn: str, broker: AnyBroker, *, group: int = 512) -> Core:
         """A second worker, which finds every shard taken."""
         core = cls(dsn, broker, group=group)
         core._expects_shards = False
@@ -147,7 +150,7 @@ class Core:
 class CoreProcess(Server):
     """The same as a process, started by the command that starts it in the field."""
 
-    def __init__(self, dsn: str, broker: Broker, folder: Path) -> None:
+    def __init__(self, dsn: str, broker: AnyBroker, folder: Path) -> None:
         config = folder / "worker.toml"
         config.write_text(
             f'dsn = {json.dumps(dsn)}\n[broker]\nurl = "{broker.url}"\nusername = "core"\n'
@@ -207,7 +210,7 @@ class RawGateway:
 class Feeder:
     """A gateway's real outbox and real uplink; readings are made up, one decimal, each time used once."""
 
-    def __init__(self, broker: Broker, name: str, shard: int, folder: Path, *, start_ms: int = T0_MS) -> None:
+    def __init__(self, broker: AnyBroker, name: str, shard: int, folder: Path, *, start_ms: int = T0_MS) -> None:
         self.name, self.shard = name, shard
         self.path = folder / f"{name}.db"
         self._broker = broker
