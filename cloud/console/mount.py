@@ -19,12 +19,14 @@ from cloud.console.pages import (
     cases,
     device,
     devices,
+    fleet,
     gateways,
     identity,
     ledger,
     map_page,
     operators,
     orders,
+    security,
 )
 from cloud.console.shell import Shell
 from cloud.console.tab import Tab
@@ -45,8 +47,10 @@ VIEWS = {
     "/ledger": ledger.build,
     "/identity": identity.build,
     "/operators": operators.build,
+    "/security": security.build,
     "/orders": orders.build,
     "/audit": audit.build,
+    "/fleet": fleet.build,
 }
 
 

@@ -11,7 +11,6 @@ import msgspec
 import psycopg
 from nicegui import ui
 
-from cloud.auth import policy
 from cloud.console import marks, prefs
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import Ask, NavRail, TopBar
@@ -57,6 +56,7 @@ class Shell:
                 "lang": words("top.lang"),
                 "langShort": words("top.lang_short"),
                 "operators": words("nav.operators"),
+                "security": words("top.security"),
                 "password": words("top.password"),
                 "logout": words("top.logout"),
             },
@@ -166,7 +166,8 @@ class Shell:
                 *([self._item("identity", "/identity")] if self._tab.may("gateway.enrol") else []),
                 *([self._item("ledger", "/ledger")] if self._tab.may("ledger.read") else []),
                 *([self._item("orders", "/orders")] if self._tab.may("command.send") else []),
-                *([self._item("audit", "/audit")] if policy.allowed(self._tab.operator, "audit.read") else []),
+                *([self._item("fleet", "/fleet")] if self._tab.may("fleet.bulk") else []),
+                *([self._item("audit", "/audit")] if self._tab.may("audit.read") else []),
             ]
         )  # fmt: skip
 
@@ -235,7 +236,8 @@ class Shell:
 
     async def _logout(self, _: Any) -> None:
         await self._tab.services.accounts.logout(self._tab.token)
-        self._tab.client.run_javascript("location.href = '/login'")
+        out = "/login/sso/out" if self._tab.operator.sso else "/login"
+        self._tab.client.run_javascript(f"location.href = '{out}'")
 
     async def _password(self, _: Any) -> None:
         self._tab.client.run_javascript("location.href = '/password'")

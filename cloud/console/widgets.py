@@ -77,5 +77,11 @@ class Ask(_Widget, component="web/ask.js"):
         self.run_method("ask", question)
 
 
+class TableImport(_Widget, component="web/table_import.js"):
+    def __init__(self, kind: str, words: dict[str, str], *, zh: bool) -> None:
+        super().__init__()
+        self._props.update(kind=kind, words=words, zh=zh)
+
+
 class CityMap(_Widget, component="web/city_map.js"):
     pass

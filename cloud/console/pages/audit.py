@@ -11,7 +11,6 @@ from nicegui import ui
 
 from cloud.audit.reads import Logged
 from cloud.audit.web import Sealed, entries, sealed
-from cloud.auth import policy
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable, FilterBar
@@ -34,7 +33,7 @@ class _Shown:
 
 def build(tab: Tab) -> None:
     words = tab.words
-    if not policy.allowed(tab.operator, "audit.read"):
+    if not tab.may("audit.read"):
         tab.no_view()
         with ui.element("div").classes("cb-page"):
             ui.html(marks.empty("audit", words("audit.not_allowed"), ""), sanitize=False)
