@@ -7,6 +7,7 @@ gateway, is taken back there, and the rollout stops by itself before the second 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -93,12 +94,12 @@ class Site:
         self.url, self.dsn, self.shop, self.gateways = url, dsn, shop, gateways
         self.client = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=20)
 
-    def begin(self, version: str) -> int:
+    def begin(self, version: str, within_s: float) -> int:
         body = {
             "title": f"agent {version}",
             "change": {
                 "agent": {"name": "citybrain", "version": version},
-                "health": {"within_s": 12, "steady_s": 0.5},
+                "health": {"within_s": within_s, "steady_s": 0.5},
             },
             "gateways": [g.name for g in self.gateways],
             "plan": {"waves": ["1", "100%"], "error_pct": 0, "success_pct": 100},
@@ -120,7 +121,11 @@ class Site:
             assert isinstance(row, dict)
             return found if row["state"] != "running" else None
 
-        found = until(there, f"rollout {number} is {state}", timeout_s=60)
+        try:
+            found = until(there, f"rollout {number} is {state}", timeout_s=150)
+        except AssertionError as error:
+            words = [g.process.words() for g in self.gateways]
+            raise AssertionError(f"{error}: {self.rollout(number)}; {words}") from error
         assert found is not None
         row = found["rollout"]
         assert isinstance(row, dict) and row["state"] == state, (found, [g.process.words() for g in self.gateways])
@@ -179,7 +184,7 @@ def site(core: Site, tmp_path: Path, start_broker: StartBroker) -> Iterator[Site
         try:
             for gateway in core.gateways:
                 gateway.process.spawn()
-            until(lambda: core.versions() == dict.fromkeys(dict(GATEWAYS), "1.0"), "both are there", timeout_s=60)
+            until(lambda: core.versions() == dict.fromkeys(dict(GATEWAYS), "1.0"), "both are there", timeout_s=150)
             yield core
         finally:
             for gateway in core.gateways:
@@ -188,22 +193,23 @@ def site(core: Site, tmp_path: Path, start_broker: StartBroker) -> Iterator[Site
 
 def test_a_good_release_arrives_and_a_bad_one_is_stopped(site: Site) -> None:
     release(site.shop, "1.1")
-    done = site.ended(site.begin("1.1"), "done")
+    done = site.ended(site.begin("1.1", 120), "done")
     assert [m["state"] for m in done["gateways"]] == ["applied", "applied"]  # type: ignore[attr-defined]
     assert [g.version() for g in site.gateways] == ["1.1", "1.1"]
-    until(lambda: site.versions() == dict.fromkeys(dict(GATEWAYS), "1.1"), "they say so themselves", timeout_s=30)
+    until(lambda: site.versions() == dict.fromkeys(dict(GATEWAYS), "1.1"), "they say so themselves", timeout_s=60)
 
     release(site.shop, "1.2", "deaf")
-    number = site.begin("1.2")
+    number = site.begin("1.2", 12)
     stopped = site.ended(number, "stopped")
     row, members = stopped["rollout"], stopped["gateways"]
     assert isinstance(row, dict) and isinstance(members, list)
     assert "1 of 1 in error" in row["reason"]
     assert sorted(m["state"] for m in members) == ["pending", "rolled_back"]
     bad = next(m for m in members if m["state"] == "rolled_back")
-    assert "not healthy in 12 s: no way to the core" in bad["detail"]
+    # On a busy machine an agent may not even have spoken in that time.
+    assert re.fullmatch("not healthy in 12 s: (no way to the core: .*|it said nothing)", bad["detail"])
     assert [g.version() for g in site.gateways] == ["1.1", "1.1"]
-    until(lambda: site.versions() == dict.fromkeys(dict(GATEWAYS), "1.1"), "the old one is back", timeout_s=30)
+    until(lambda: site.versions() == dict.fromkeys(dict(GATEWAYS), "1.1"), "the old one is back", timeout_s=60)
     aborted = site.client.post(f"/rollouts/{number}/abort", json={"reason": "bad"})
     assert aborted.status_code == 200 and aborted.json()["counts"]["cancelled"] == 1
     with psycopg.connect(site.dsn) as conn:
