@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from citybrain_cli import doctor, fleet, identity, release, twin_commands
+from citybrain_cli import doctor, fleet, identity, release, rollout, store, twin_commands
 
 
 def add(commands: Any) -> None:
@@ -28,9 +28,11 @@ def add(commands: Any) -> None:
     enrol.set_defaults(do=_enrol)
     identity.add_cloud(cloud)
     release.add(cloud)
+    rollout.add(cloud)
     twin_commands.add(cloud)
     doctor.add_cloud(cloud)
     fleet.add_cloud(cloud)
+    store.add_cloud(cloud)
     migrate = cloud.add_parser("migrate", help="bring the database to this version's schema")
     migrate.add_argument("dsn", help="database, e.g. postgresql://user@host/citybrain")
     migrate.set_defaults(do=_migrate)

@@ -26,6 +26,7 @@ from cloud.console.pages import (
     map_page,
     operators,
     orders,
+    rollouts,
     security,
 )
 from cloud.console.shell import Shell
@@ -50,6 +51,7 @@ VIEWS = {
     "/security": security.build,
     "/orders": orders.build,
     "/audit": audit.build,
+    "/rollouts": rollouts.build,
     "/fleet": fleet.build,
 }
 

@@ -167,6 +167,7 @@ class Shell:
                 *([self._item("ledger", "/ledger")] if self._tab.may("ledger.read") else []),
                 *([self._item("orders", "/orders")] if self._tab.may("command.send") else []),
                 *([self._item("fleet", "/fleet")] if self._tab.may("fleet.bulk") else []),
+                *([self._item("rollouts", "/rollouts")] if self._tab.may("update.manage") else []),
                 *([self._item("audit", "/audit")] if self._tab.may("audit.read") else []),
             ]
         )  # fmt: skip
