@@ -165,7 +165,7 @@ def main() -> int:
             sys.argv.append("--no-peer")
     sites.go_inside([__file__, *sys.argv[1:]])
     with tempfile.TemporaryDirectory(prefix="citybrain-hole-") as name:
-        system = System(Path(name), Load(200, 50, agents=1, workers=1), sites.look("auto"), seed=1)
+        system = System(Path(name), Load(200, 50, agents=1, workers=1, devices=False), sites.look("auto"), seed=1)
         try:
             system.open()
             result: dict[str, Any] = {

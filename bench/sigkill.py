@@ -54,7 +54,9 @@ def _wait(what: str, until_s: float, found: Any) -> None:
 def ours(runs: int, rate: float, seed: int) -> dict[str, Any]:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="citybrain-sigkill-") as name:
-        load = Load(readings=1000, events=rate, agents=1, workers=1, every_s=0.02)  # as the pipeline gathers events
+        load = Load(
+            readings=1000, events=rate, agents=1, workers=1, every_s=0.02, devices=False
+        )  # as the pipeline gathers events
         system = System(Path(name), load, Site(False, "proxy", "none"), seed)
         try:
             system.open()

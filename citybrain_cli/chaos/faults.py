@@ -35,6 +35,11 @@ class Fault:
 
 
 def _agent(system: System, planned: Planned) -> Agent:
+    targets = system.targets()
+    return targets[planned.pick % len(targets)]
+
+
+def _source(system: System, planned: Planned) -> Agent:
     return system.agents[planned.pick % len(system.agents)]
 
 
@@ -135,14 +140,14 @@ def _fill(disk: str) -> tuple[Act, Act]:
 
 
 def _step_clock(system: System, planned: Planned) -> str:
-    agent = _agent(system, planned)
+    agent = _source(system, planned)
     agent.clock_offset_ms = CLOCK_STEPS_MS[int(planned.amount * len(CLOCK_STEPS_MS)) % len(CLOCK_STEPS_MS)]
     agent.tell()
     return f"{agent.gateway}: {agent.clock_offset_ms:+d} ms"
 
 
 def _set_clock(system: System, planned: Planned) -> None:
-    agent = _agent(system, planned)
+    agent = _source(system, planned)
     agent.clock_offset_ms = 0
     agent.tell()
 

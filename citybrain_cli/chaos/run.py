@@ -17,6 +17,7 @@ from citybrain_cli.chaos import verdict as verdicts
 from citybrain_cli.chaos.faults import FAULTS, Fault
 from citybrain_cli.chaos.system import System
 from citybrain_cli.chaos.watch import Watch
+from citybrain_cli.up.report import outbox_totals, sensor_ledger
 from protocols.core.errors import CityBrainError
 
 _STEP_S = 0.1
@@ -71,10 +72,11 @@ class Run:
             self._begun_s = time.monotonic()
             self._flow(watch)
             self._begun_s = time.monotonic()
+            before = self._accepted()
             self._play()
             loaded_s = time.monotonic() - self._begun_s
             self._settle(watch)
-            return self._report(watch, loaded_s)
+            return self._report(watch, loaded_s, before)
         finally:
             watch.stop()
 
@@ -158,6 +160,8 @@ class Run:
         for agent in self.system.agents:
             agent.produce = False
             agent.tell()
+        if self.system.simulator is not None:
+            self.system.simulator.stop()
         begun_s = time.monotonic()
         self.say(f"{begun_s - self._begun_s:7.1f} s  no more faults, no more load; what waits is on its way")
         while (now_s := time.monotonic()) - begun_s < _LONGEST_SETTLE_S:
@@ -181,16 +185,22 @@ class Run:
                 return False
             if done.rises and now_s - done.rises[-1] < 2.0:
                 return False
-        return True
+        stations = self.system.stations
+        return stations is None or not outbox_totals(stations.folder / "outbox.db")["waiting"]
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def _report(self, watch: Watch, loaded_s: float) -> dict[str, Any]:
+    def _accepted(self) -> tuple[int, int]:
+        """Readings and events that all outboxes have accepted so far."""
+        read = [books.read(agent.book) for agent in self.system.agents]
+        return sum(book.readings for book in read), sum(book.events for book in read)
+
+    def _report(self, watch: Watch, loaded_s: float, before: tuple[int, int]) -> dict[str, Any]:
         system = self.system
         packets = system.packets()
         for member in system.members():
             member.count_cpu()
-        for agent in system.agents:
+        for agent in system.targets():
             agent.member.stop()
         begun_s = time.monotonic()
         with psycopg.connect(system.dsn, autocommit=True) as conn:
@@ -200,11 +210,13 @@ class Run:
             found = [verdicts.check(conn, book) for book in read]
             smallest = min(range(len(read)), key=lambda n: read[n].readings)
             named = selftest.run(conn, read[smallest], found[smallest])
-            proofs = [proof.run(conn, system.dsn, a.gateway, a.folder / "outbox.db") for a in system.agents]
+            proofs = [proof.run(conn, system.dsn, a.gateway, a.folder / "outbox.db") for a in system.targets()]
+            stations = sensor_ledger(conn, system.stations.book) if system.stations is not None else None
             letters = conn.execute("select reason, count(*) from dead_letter group by reason").fetchall()
         read_s = time.monotonic() - begun_s
         own = os.times()
         sound = all(one.sound for one in found) and not letters and not any(h.error for h in self.happenings)
+        sound = sound and not (stations and stations["uploads_lost"])
         sound = sound and all(named.values()) and all(one["sound"] for one in proofs)
         accepted = {
             "readings": sum(one.accepted_readings for one in found),
@@ -218,7 +230,10 @@ class Run:
             "load": {
                 "asked_per_s": {"readings": system.load.readings, "events": system.load.events},
                 "accepted": accepted,
-                "accepted_per_s": {name: round(count / loaded_s) for name, count in accepted.items()},
+                "accepted_per_s": {
+                    "readings": round((accepted["readings"] - before[0]) / loaded_s),
+                    "events": round((accepted["events"] - before[1]) / loaded_s),
+                },
                 "agents": system.load.agents,
                 "workers": system.load.workers,
                 "agent_command": system.load.command or "our outbox and uplink",
@@ -231,6 +246,7 @@ class Run:
             },
             "totals": _totals(found),
             "gateways": [one.summary() for one in found],
+            "stations": stations,
             "proof": proofs,
             "spoiled_rows_are_named": named,
             "dead_letters": {str(reason): int(count) for reason, count in letters},

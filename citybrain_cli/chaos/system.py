@@ -24,7 +24,7 @@ from typing import IO, Any
 import psutil
 import psycopg
 
-from citybrain_cli.chaos import link
+from citybrain_cli.chaos import devices, link
 from citybrain_cli.chaos import site as sites
 from citybrain_cli.chaos.members import Member, dying_with_us
 from citybrain_cli.up import broker
@@ -38,6 +38,7 @@ _READY_S = 60.0
 _ANSWER_S = 10.0
 _AGENT_DISK_BYTES = 1 << 30
 _SHARDS = 64
+_DEVICES = ("chaos-devices", 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Load:
     workers: int = 2
     command: str = ""
     every_s: float = 0.1  # from commit to commit of our own source
+    devices: bool = True  # beside our own sources: the real agent with simulated stations
 
 
 @dataclass(slots=True)
@@ -124,7 +126,9 @@ class System:
     database: Member = field(init=False)
     broker: Member = field(init=False)
     workers: list[Member] = field(default_factory=list)
-    agents: list[Agent] = field(default_factory=list)
+    agents: list[Agent] = field(default_factory=list)  # sources with a book
+    stations: Agent | None = None  # the real agent; its book is the simulator's ledger
+    simulator: Member | None = None
     dsn: str = ""
     disks: dict[str, str] = field(default_factory=dict)  # which disk -> ext4 image | tmpfs | none
     _way: Way | None = None
@@ -148,17 +152,27 @@ class System:
             self.agents.append(self._agent(number))
         for member in (*self.workers, *(agent.member for agent in self.agents)):
             member.start()
+        if self._with_devices():
+            self._open_devices()
 
     def members(self) -> Iterator[Member]:
         yield self.database
         yield self.broker
         yield from self.workers
-        for agent in self.agents:
+        for agent in self.targets():
             yield agent.member
+        if self.simulator is not None:
+            yield self.simulator
+
+    def targets(self) -> list[Agent]:
+        """Agents that may be killed, the real one among them."""
+        return [*self.agents, *([self.stations] if self.stations is not None else [])]
 
     def close(self) -> None:
         """Kill what is left; in this order nobody fills a log with complaints about the others."""
-        for member in [*(agent.member for agent in self.agents), *self.workers]:
+        if self.simulator is not None:
+            self.simulator.kill()
+        for member in [*(agent.member for agent in self.targets()), *self.workers]:
             member.kill()
         for name in ("broker", "database"):
             if hasattr(self, name):
@@ -221,7 +235,30 @@ class System:
                 return
 
     def _gateways(self) -> list[tuple[str, int]]:
-        return [(f"chaos-{n}", (7 + 16 * n) % _SHARDS) for n in range(self.load.agents)]
+        sources = [(f"chaos-{n}", (7 + 16 * n) % _SHARDS) for n in range(self.load.agents)]
+        return [*sources, *([_DEVICES] if self._with_devices() else [])]
+
+    def _with_devices(self) -> bool:
+        return self.load.devices and not self.load.command
+
+    def _open_devices(self) -> None:
+        """The real agent and its stations, both in the field."""
+        gateway, shard = _DEVICES
+        folder = self.disk("field") / gateway
+        folder.mkdir()
+        scene, config = self.layout.path("sim", "scene.toml"), self.layout.path("sim", "agent.toml")
+        ledger = self.layout.path("sim", "ledger.jsonl")
+        port = _free_port()
+        devices.write_scene(scene, port)
+        secret = self.layout.secret_path(f"mqtt-{gateway}")
+        devices.write_agent(config, port, gateway, shard, f"mqtt://{self._host}:{self._door}", secret, folder)
+        command = [*self.into_the_field(), sys.executable, "-m", "citybrain_cli.main"]
+        agent = Member(gateway, [*command, "edge", "run", str(config)], self.layout.path("log", f"{gateway}.log"))
+        self.stations = Agent(gateway, shard, agent, folder, ledger, self.layout.path("control", f"{gateway}.json"))
+        argv = [*command, "sim", "run", str(scene), "--ledger", str(ledger)]
+        self.simulator = Member("simulator", argv, self.layout.path("log", "simulator.log"))
+        agent.start()
+        self.simulator.start()
 
     def _open_way_and_broker(self) -> None:
         mqtt = self.layout.ports.mqtt
