@@ -180,15 +180,15 @@ class May:
             raise Problem(403, "auth.forbidden", f"you may not for the whole city: {self.action}")
         async with s.pool.connection() as conn:
             for thing, id_ in named:
-                scope = await sight.place(conn, thing, id_)
-                if scope is None and (thing, id_) != named[0]:
+                scopes = await sight.places(conn, thing, id_)
+                if not scopes and (thing, id_) != named[0]:
                     continue  # not there yet, as a device that waits to be accepted: what stands before it decides
+                if any(policy.allowed(operator, self.action, scope) for scope in scopes):
+                    continue
+                if any(policy.allowed(operator, "view", scope) for scope in scopes):
+                    raise Problem(403, "auth.forbidden", f"you may not: {self.action}")
                 # What he may not see is answered like what is not there; nobody learns ids by asking.
-                if scope is None or not (
-                    policy.allowed(operator, "view", scope) or policy.allowed(operator, self.action, scope)
-                ):
-                    raise not_found(thing, id_)
-                caller.require(self.action, scope)
+                raise not_found(thing, id_)
         return caller
 
 

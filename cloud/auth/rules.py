@@ -7,6 +7,7 @@ once and no process has to be told. Lines change rarely: a counter in the databa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ m = r.role == p.role && (p.action == "*" || r.action == p.action) && \
 within(r.held_department, r.held_district, r.departments, r.district)
 """
 _MEMO_MAX = 20_000
+logging.getLogger("casbin").setLevel(logging.WARNING)  # it tells its model at every start
 
 
 @dataclass(frozen=True, slots=True)

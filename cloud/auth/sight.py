@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import psycopg
-
 from cloud.auth import policy
 from cloud.auth.operator import Operator
 from cloud.auth.rules import Scope
@@ -27,10 +25,12 @@ _QUERY: Mapping[Thing, str] = {
     "'{}'::text[] from alarm where alarm_id = %(id)s",
     "case": "select array[department], district_of(device_id, null), support from case_file "
     "where case_id = %(number)s::bigint",
-    "evidence": "select departments_of(e.device_id, null) || array(select unnest(departments_of_alarm(a.alarm_id, "
-    "a.device_id, a.gateway_id)) from alarm a where a.device_id = e.device_id and a.evidence @> "
-    "jsonb_build_array(jsonb_build_object('sha256', e.sha256))), district_of(e.device_id, null), '{}'::text[] "
-    "from evidence e where e.sha256 = %(id)s",
+    # Of the camera that took it, and of every alarm that names it.
+    "evidence": "select departments_of(e.device_id, null), district_of(e.device_id, null), '{}'::text[] "
+    "from evidence e where e.sha256 = %(id)s union all select departments_of_alarm(a.alarm_id, a.device_id, "
+    "a.gateway_id), district_of(a.device_id, a.gateway_id), '{}'::text[] from alarm a "
+    "where a.evidence @> jsonb_build_array(jsonb_build_object('sha256', %(id)s::text)) "
+    "and exists (select 1 from evidence e where e.sha256 = %(id)s)",
     "command": "select departments_of(device_id, gateway_id), district_of(device_id, gateway_id), '{}'::text[] "
     "from command where command_id = %(id)s",
 }
@@ -50,14 +50,14 @@ def of(operator: Operator, action: policy.Action = "view") -> Sight:
 
 async def place(conn: Connection, thing: Thing, id_: str) -> Scope | None:
     """Where a thing belongs; None if there is no such thing."""
+    found = await places(conn, thing, id_)
+    return found[0] if found else None
+
+
+async def places(conn: Connection, thing: Thing, id_: str) -> list[Scope]:
+    """All places a thing belongs to; evidence has more than one, and is for whoever may in any of them."""
     number = int(id_) if id_.isascii() and id_.isdecimal() and len(id_) < 20 and int(id_) < _BIGINT else None
     if "\x00" in id_ or (thing in ("case", "series") and number is None):
-        return None
-    try:
-        found = await (await conn.execute(_QUERY[thing].encode(), {"id": id_, "number": number})).fetchone()
-    except psycopg.errors.UndefinedTable:  # a part of the core that is not installed
-        return None
-    if found is None:
-        return None
-    departments, district, support = found
-    return Scope(frozenset(departments) - {""}, district, frozenset(support) - {""})
+        return []
+    rows = await (await conn.execute(_QUERY[thing].encode(), {"id": id_, "number": number})).fetchall()
+    return [Scope(frozenset(r[0]) - {""}, r[1], frozenset(r[2]) - {""}) for r in rows]

@@ -86,14 +86,14 @@ async def dead_letters(
     return cut(rows, limit, [[row.dead_letter_id] for row in rows])
 
 
-async def evidence(conn: Connection, sha256: str, *, sight: Sight = EVERYTHING) -> Evidence | None:
+async def evidence(conn: Connection, sha256: str) -> Evidence | None:
     """A still or clip that has arrived whole; None while chunks are missing."""
     async with conn.cursor(row_factory=class_row(Evidence)) as cur:
-        query = (
-            "select sha256, mime, kind, masked, device_id, ts, content from evidence "  # noqa: S608 - from constants
-            f"where sha256 = %(sha256)s and content is not null and {sight.where('evidence', 'evidence')}"
+        await cur.execute(
+            "select sha256, mime, kind, masked, device_id, ts, content from evidence "
+            "where sha256 = %s and content is not null",
+            [sha256],
         )
-        await cur.execute(query.encode(), {"sha256": sha256} | sight.params)
         return await cur.fetchone()
 
 

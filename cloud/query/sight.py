@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gateway", "device", "alarm", "case", "event", "evidence", "dead_letter", "lane"]
+Kind = Literal["gateway", "device", "alarm", "case", "event", "dead_letter", "lane"]
 ANY = "*"
 
 #: Departments and district of a row whose table is called {x}.
@@ -24,12 +24,6 @@ _PLACE: Mapping[Kind, tuple[str, str]] = {
     ),
     "case": ("{x}.department || {x}.support", "district_of({x}.device_id, null)"),
     "event": ("departments_of({x}.device_id, {x}.gateway_id)", "district_of({x}.device_id, {x}.gateway_id)"),
-    "evidence": (
-        "departments_of({x}.device_id, null) || array(select unnest(departments_of_alarm(a.alarm_id, a.device_id, "
-        "a.gateway_id)) from alarm a where a.device_id = {x}.device_id and a.evidence @> "
-        "jsonb_build_array(jsonb_build_object('sha256', {x}.sha256)))",
-        "district_of({x}.device_id, null)",
-    ),
     "dead_letter": ("departments_of({x}.gateway_id, {x}.gateway_id)", "district_of({x}.gateway_id, {x}.gateway_id)"),
     "lane": ("departments_of({x}.gateway_id, {x}.gateway_id)", "district_of({x}.gateway_id, {x}.gateway_id)"),
 }

@@ -70,6 +70,7 @@ export default {
     <div v-if="menu" class="cb-menu">
       <header><b>{{ operator.name }}</b><small>{{ operator.role }}</small></header>
       <a v-if="operator.admin" href="/operators" @click="menu = false">{{ words.operators }}</a>
+      <a href="/security" data-tool="security" @click="menu = false">{{ words.security }}</a>
       <button data-tool="password" @click="$emit('password')">{{ words.password }}</button>
       <button data-tool="logout" @click="$emit('logout')">{{ words.logout }}</button>
     </div>

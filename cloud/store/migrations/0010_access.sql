@@ -113,6 +113,7 @@ create table sso_state (state_hash bytea primary key, expires_at timestamptz not
 -- Where a thing belongs. A device that says nothing belongs where its gateway does; a case and an alarm belong to the
 -- district of their device, an alarm and a device also to the departments that work on an open case there.
 create index alarm_device on alarm (device_id);
+create index alarm_evidence on alarm using gin (evidence jsonb_path_ops);
 create index case_device on case_file (device_id);
 create function district_of(device text, gateway text) returns text language sql stable as $$
     select coalesce(
@@ -147,7 +148,7 @@ $$;
 -- An operator as a request needs him (cloud/auth/people.py reads the columns in this order).
 create view operator_known as
     select o.name, o.role, o.language, o.must_change, o.department, o.district, o.disabled,
-           o.totp_secret is not null as second_factor, o.subject is not null as sso,
+           o.totp_secret is not null as second_factor, o.issuer is not null as sso,
            coalesce((select jsonb_agg(jsonb_build_array(g.role, g.department, g.district) order by g.role, g.department,
                                       g.district) from operator_grant g where g.name = o.name), '[]') as more,
            o.password_hash
