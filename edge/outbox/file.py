@@ -45,6 +45,7 @@ class File:
         self.db.execute("pragma journal_mode = wal")
         self.db.execute("pragma synchronous = full")
         self.db.execute("pragma secure_delete = off")
+        self.db.execute("pragma wal_autocheckpoint = 500")  # 2 MiB of log
         self.db.execute("pragma busy_timeout = 5000")
         found = self.db.execute("pragma quick_check(1)").fetchone()[0]
         if found != "ok":
@@ -94,6 +95,11 @@ class File:
                 yield self.db
             except sqlite3.Error as error:
                 raise self.refusal("the outbox cannot be read", error) from error
+
+    def checkpoint(self) -> None:
+        """Move what is in the log into the file and begin the log anew: on a full disk it may not grow any further."""
+        with self.lock, suppress(sqlite3.Error):
+            self.db.execute("pragma wal_checkpoint(restart)").fetchall()
 
     def close(self) -> None:
         with self.lock:

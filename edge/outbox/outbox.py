@@ -39,7 +39,7 @@ MOST_ON_THEIR_WAY = 64
 _CLOCK_SET_S = 1_577_836_800
 _LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
 _CARRIED_AT_ONCE = 200  # rows of an earlier epoch written anew in one transaction
-_ROOM_BYTES = 256 << 10  # what is at least freed when the disk is full
+_ROOM_BYTES = 32 << 10  # what is at least freed when the disk is full
 
 
 def _new_epoch(now_ms: int, after: int) -> int:
@@ -71,6 +71,7 @@ class Outbox:
         previous: int = 0,
     ) -> None:
         self._max_bytes = max_bytes
+        self._limit_bytes = max_bytes  # less while the disk is full: the file must not grow then
         self._file = File(path)
         self._db = self._file.db
         try:
@@ -245,8 +246,8 @@ class Outbox:
                 self._exchanges.write(db, exchanges, now_ms)
                 if state:
                     db.executemany("insert or replace into state values (?, ?)", list(state.items()))
-                if self._payload_bytes > self._max_bytes:
-                    self._thin(db, self._max_bytes * 9 // 10)
+                if self._payload_bytes > self._limit_bytes:
+                    self._thin(db, self._limit_bytes * 9 // 10)
         except StoreError as error:
             self.refused += 1
             if error.retry:
@@ -254,8 +255,8 @@ class Outbox:
             raise
         self._names.written(new)
         self._exchanges.written(exchanges, now_ms)
-        if self._reserve is not None and self.refused:
-            self._reserve.take()
+        if self._limit_bytes < self._max_bytes and self._reserve is not None and self._reserve.take():
+            self._limit_bytes = self._max_bytes
 
     def _insert(self, db: sqlite3.Connection, part: Pending, now_ms: int) -> None:
         for number, readings in enumerate(split(part.readings)):
@@ -324,16 +325,24 @@ class Outbox:
         return lost
 
     def _make_room(self) -> None:
-        """The disk is full: a tenth of what waits gives way, the oldest first. Without room even for that, later."""
+        """The disk is full: what gives way is the oldest, a tenth of what waits or as much as there is room to change.
+
+        Without room even for that it is tried again with the next commit."""
         if self._reserve is not None:
             self._reserve.give_up()
-        goal = self._payload_bytes - max(self._payload_bytes // 10, _ROOM_BYTES)
-        try:
-            with self._file.transaction("making room") as db:
-                self._thin(db, goal)
-        except StoreError as error:
-            if not error.retry:
-                raise
+        self._file.checkpoint()
+        least = max(self._payload_bytes // 10, _ROOM_BYTES)
+        for wanted in (least, least // 4, 1):
+            try:
+                with self._file.transaction("making room") as db:
+                    self._thin(db, self._payload_bytes - wanted)
+            except StoreError as error:
+                if not error.retry:
+                    raise
+                continue
+            self._file.checkpoint()
+            if self._reserve is not None:
+                self._limit_bytes = max(min(self._max_bytes, self._payload_bytes), _ROOM_BYTES)
             return
 
     def expire(self, now_ms: int, ttl_ms: Mapping[Lane, int]) -> Lost:
@@ -365,7 +374,7 @@ class Outbox:
             with self._file.transaction("a garbled row's stone") as db:
                 for seq in garbled:
                     self._payload_bytes += self._mason.replace_garbled(db, self.epoch, number, seq).size
-                return self.rows(lane, after, limit=limit)
+            return self.rows(lane, after, limit=limit)
         return [Row(lane, seq, payload) for seq, _, payload in found]
 
     @property

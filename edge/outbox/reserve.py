@@ -11,8 +11,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-RESERVE_BYTES = 2 << 20
-_TAKE_AGAIN_FROM_BYTES = 4 * RESERVE_BYTES
+RESERVE_BYTES = 4 << 20  # twice what the write-ahead log may hold (file.py)
+_TAKE_AGAIN_FROM_BYTES = 3 * RESERVE_BYTES
 
 
 class Reserve:
@@ -21,13 +21,13 @@ class Reserve:
         self._held = self._path.exists()
         self.take()
 
-    def take(self) -> None:
-        """Lay it aside, if there is plenty of room."""
+    def take(self) -> bool:
+        """Lay it aside, if there is plenty of room. True if it is there."""
         if self._held:
-            return
+            return True
         with suppress(OSError):
             if shutil.disk_usage(self._path.parent).free < _TAKE_AGAIN_FROM_BYTES:
-                return
+                return False
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.posix_fallocate(handle, 0, RESERVE_BYTES)
@@ -36,6 +36,7 @@ class Reserve:
                 os.close(handle)
                 if not self._held:
                     self._path.unlink(missing_ok=True)
+        return self._held
 
     def give_up(self) -> None:
         with suppress(OSError):

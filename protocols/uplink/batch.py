@@ -112,7 +112,6 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
             )
             for d in batch.declarations
         ],
-        events=[event_to_pb(e) for e in batch.events],
         devices=[
             pb.DeviceState(device=d.device, online=d.online, at_ms=d.at_ms, detail=d.detail) for d in batch.devices
         ],
@@ -178,6 +177,8 @@ def encode(batch: Batch, codes: Mapping[int, SeriesCode]) -> bytes:
             for r in batch.reported
         ],
     )
+    for event in batch.events:
+        event_to_pb(event, message.events.add())
     packed = zstd.compress(body, 3) if len(body) >= _ZSTD_FROM_BYTES else body
     if len(packed) < len(body):
         message.readings_zstd = packed

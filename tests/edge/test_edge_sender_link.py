@@ -16,7 +16,7 @@ from edge.outbox import Outbox, Pending
 from edge.uplink.meter import tcp_count
 from edge.uplink.session import MqttSession
 from edge.uplink.uplink import Uplink
-from protocols.core.errors import LinkDown, LinkTimeout, TransportError
+from protocols.core.errors import LinkDown, TransportError
 from protocols.core.model import Event, SeriesInfo
 from protocols.uplink import topics
 from protocols.uplink.columns import Readings
@@ -44,7 +44,7 @@ async def opening(broker: Broker, name: str, mode: Mode, silent_after: int, *, t
     async with SilentProxy(broker.port, mode=mode, silent_after=silent_after) as proxy:
         link = session(broker, proxy.port, tls=tls, name=name)
         try:
-            return await seconds_until(LinkTimeout, link.open(topics.down(SHARD, name, "+")))
+            return await seconds_until(TransportError, link.open(topics.down(SHARD, name, "+")))
         finally:
             await link.close()
 
