@@ -58,7 +58,7 @@ class ShardSession:
             protocol=mqtt.MQTTv311,
             manual_ack=True,
         )
-        client.reconnect_delay_set(1, 5)
+        client.reconnect_delay_set(1, 2 if len(nodes) > 1 else 5)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(1000)
         if config.username:
