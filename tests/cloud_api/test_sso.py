@@ -70,9 +70,7 @@ class Provider:
         @app.post("/token_endpoint")
         async def token(request: Request) -> Response:
             form = {k: v[0] for k, v in parse_qs((await request.body()).decode()).items()}
-            basic = httpx.BasicAuth(
-                CLIENT_ID, "s3cret%20of%20the%20client%2F%2B"
-            )._auth_header
+            basic = httpx.BasicAuth(CLIENT_ID, "s3cret%20of%20the%20client%2F%2B")._auth_header
             asked = self.grants.pop(form["code"], None)
             wrong = (
                 asked is None

@@ -110,7 +110,11 @@ def site(tmp_path: Path, dsn: str, start_broker: StartBroker) -> Iterator[Site]:
     found.agent.spawn()
     with Core(dsn, broker):
         until(found.online, "the gateway is there", timeout_s=30)
-        until(lambda: query(dsn, "select 1 from device where online and device_type <> ''"), "the box answers", timeout_s=30)
+        until(
+            lambda: query(dsn, "select 1 from device where online and device_type <> ''"),
+            "the box answers",
+            timeout_s=30,
+        )
         yield found
         found.agent.kill()
         found.box.kill()
