@@ -64,6 +64,7 @@ def console(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
     config = folder / "core.toml"
     config.write_text(
         f'dsn = {json.dumps(dsn)}\nlisten = "127.0.0.1:{port}"\nstate_dir = {json.dumps(str(folder / "state"))}\n'
+        '[identity]\nbroker_url = "mqtts://broker.example:8883"\npublic_url = "https://core.example"\n'
     )
     server = Server([sys.executable, "-u", "-m", "cloud.app", str(config)], folder / "log")
     started = time.monotonic()

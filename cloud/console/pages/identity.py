@@ -41,10 +41,10 @@ def build(tab: Tab) -> None:
                     with button:
                         ui.html(f"＋ {words('identity.claim')}", sanitize=False, tag="span")
                     button.on("click", lambda: _ask_claim(tab, desk, label_box[0]))
-        shown = ui.element("section").classes("cb-panel").props("data-label")
+        shown = ui.element("section").classes("cb-panel").style("flex:none").props("data-label")
         shown.set_visibility(False)
         label_box.append(shown)
-        with ui.element("section").classes("cb-panel"):
+        with ui.element("section").classes("cb-panel").style("flex:none"):
             ui.html(marks.esc(words("identity.pending")), sanitize=False, tag="header")
             waiting = DataTable(
                 [
@@ -68,7 +68,7 @@ def build(tab: Tab) -> None:
                 {"key": "acts", "label": "", "kind": "acts", "align": "r"},
             ],
             empty=words("identity.empty"),
-        ).classes("cb-panel cb-grow")
+        ).classes("cb-panel").style("flex:none")
 
     async def load(_: Changes) -> _Data:
         async with tab.services.pool.connection() as conn:
@@ -193,7 +193,7 @@ def _gateway(tab: Tab, one: query.Identity) -> dict[str, Any]:
             "shard": str(one.shard),
             "state": [_LOOK[one.state], words(f"identity.state_{one.state}")],
             "until": marks.ms(until),
-            "admission": words("identity.auto" if one.admission == "auto" else "identity.to_accept"),
+            "admission": words("identity.auto" if one.admission == "auto" else "identity.asked"),
             "acts": acts,
         },
     }
