@@ -55,11 +55,14 @@ def _worker(options: argparse.Namespace) -> int:
 
     from cloud.ingest.config import load
     from cloud.ingest.worker import Worker
+    from cloud.store.keeping import Housekeeper
 
-    worker = Worker(load(options.config), options.config.resolve().parent)
+    config = load(options.config)
+    worker = Worker(config, options.config.resolve().parent)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    worker.run()
+    with Housekeeper(config.dsn):
+        worker.run()
     return 0
 
 

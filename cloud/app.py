@@ -125,10 +125,15 @@ def create_app(settings: Settings) -> FastAPI:
         """Open to monitoring without a log-in, and therefore without any figures."""
         try:
             async with s.pool.connection() as conn:
-                await conn.execute("select 1")
+                full = await (
+                    await conn.execute(
+                        "select type from alarm where scenario = 'platform/store' and state <> 'cleared' limit 1"
+                    )
+                ).fetchone()
         except StoreError:
             return Health(ok=False, database=False, live=s.hub.connected)
-        return Health(ok=s.hub.connected, database=True, live=s.hub.connected)
+        disk = "ok" if full is None else str(full[0]).rpartition(".")[2]
+        return Health(ok=s.hub.connected and disk != "full", database=True, live=s.hub.connected, disk=disk)
 
     if settings.console:
         from cloud.console.mount import mount

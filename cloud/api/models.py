@@ -61,11 +61,12 @@ class CaseOut(BaseModel):
 
 
 class Health(BaseModel):
-    """``ok`` is false when the database does not answer or live updates are interrupted."""
+    """``ok`` is false when the database does not answer, its disk is full, or live updates are interrupted."""
 
     ok: bool
     database: bool
     live: bool
+    disk: str = "ok"  # ok | low | full
 
 
 class PlaceIn(Strict):

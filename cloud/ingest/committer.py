@@ -28,6 +28,7 @@ from cloud.ingest.rules import Rules
 from cloud.ingest.taking import Taker
 from cloud.ledger import gaps
 from cloud.notify import notify_many
+from cloud.store.disk import DiskWatch
 from cloud.store.partitions import DAY_MS, DayPartitions
 from protocols.core.errors import ContractError
 from protocols.core.model import Event
@@ -58,6 +59,7 @@ class Committer:
         self._partitions = DayPartitions(conn)
         self._presence = Presence(now_ms())
         self._clocks_ms = 0
+        self.disk: DiskWatch | None = None  # the worker's
         self.counts: Counter[str] = Counter()
         self._taker = Taker(self._registry, rules, self._presence, self.counts)
         self.came_online: set[str] = set()  # gateways, since somebody looked
@@ -133,6 +135,8 @@ class Committer:
             for gateway, said in self._rules.tick().items():
                 self._desk.take(conn, said, gateway, now_ms)
                 self._rules.save(conn, [gateway], now_ms, always=True)
+            if self.disk is not None:
+                self._desk.take(conn, self.disk.events(conn, now_ms), None, now_ms)
             for gateway, said in self._presence.tick(conn, shards, now_ms):
                 self._desk.take(conn, said, gateway, now_ms)
                 notify_many(conn, "gateway", [gateway])

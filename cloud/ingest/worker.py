@@ -31,6 +31,7 @@ from cloud.ingest.inbox import Inbox
 from cloud.ingest.members import KEEPALIVES, SESSION, SHARD_SPACE, Members
 from cloud.ingest.rules import Rules
 from cloud.ingest.shard_session import ShardSession
+from cloud.store.disk import DiskWatch
 from scenarios.packs import bind_all
 
 log = logging.getLogger("citybrain.cloud.ingest")
@@ -63,6 +64,7 @@ class Worker:
         self._turned = time.monotonic()
         self._members = Members(config.dsn, config.allowed_shards(), lambda: self._turned)
         self.counts: dict[str, int] = {}
+        self.disk = DiskWatch()
 
     def stop(self) -> None:
         self._stop.set()
@@ -102,6 +104,8 @@ class Worker:
         self._owned.clear()
         rules = Rules(self._config.scenario)
         committer = Committer(conn, rules, self._policies, self._now_ms)
+        committer.disk = self.disk
+        self.disk.forget()
         self._members.join(conn)
         next_adopt = 0.0
         next_tick = next_down = time.monotonic() + _TICK_EVERY_S
@@ -110,6 +114,7 @@ class Worker:
             if now >= next_adopt:
                 self._adopt(conn, committer, rules)
                 next_adopt = now + _ADOPT_EVERY_S
+            self.disk.look(conn)
             group = self._gather()
             if group:
                 self._commit(conn, committer, rules, group)
@@ -163,7 +168,7 @@ class Worker:
 
         What came by the session of a shard that is no longer ours is left to its owner, to whom the broker sends it;
         as long as we do not know which ones are ours, nothing is touched."""
-        if self._members.target is None:
+        if self._members.target is None or not self.disk.taking:
             self._stop.wait(_IDLE_S)
             return []
         group = self._held or self._inbox.gather(self._config.group_messages, _GROUP_BYTES, _IDLE_S, _GATHER_S)

@@ -6,6 +6,7 @@ Everything else in the core is written for both.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import psycopg
@@ -33,3 +34,12 @@ def install(conn: psycopg.Connection[Any]) -> bool:
     )
     conn.execute("create index if not exists reading_series_ts on reading (series_id, ts desc)")
     return True
+
+
+def days(conn: psycopg.Connection[Any]) -> list[date]:
+    """Days for which `reading` has a chunk."""
+    rows = conn.execute(
+        "select distinct (range_start at time zone 'UTC')::date from timescaledb_information.chunks"
+        " where hypertable_name = 'reading' order by 1"
+    )
+    return [row[0] for row in rows]

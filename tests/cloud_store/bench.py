@@ -57,6 +57,15 @@ class Store:
     def passes(self, span: timedelta) -> None:
         self.now_ms += round(span.total_seconds() * 1000)
 
+    def all_rolled(self) -> None:
+        """As if every hour and day before now had been made: what comes for them is late."""
+        at = datetime.fromtimestamp(self.now_ms / 1000, UTC)
+        self.conn.execute(
+            "update rollup_state set mark = %(at)s, done_1m = %(at)s, done = %(at)s, done_day ="
+            " date_bin('1 day', %(at)s, timestamptz '2000-01-01 00:00+08')",
+            {"at": at.replace(minute=0, second=0, microsecond=0)},
+        )
+
     def tidy(self) -> dict[str, int]:
         return tidy(self.conn, self.now_ms)
 

@@ -173,10 +173,7 @@ def test_a_long_span_is_shown_from_rollups_with_every_spike(store: Store) -> Non
     rows = [(0, T0_MS + n * HOUR_MS, n % 50) for n in range(24 * 40)]
     rows[100] = (0, rows[100][1], 9_999)
     store.passes(40 * DAY + HOUR)
-    made = START + 40 * DAY
-    store.conn.execute(
-        "update rollup_state set mark = %(at)s, done_1m = %(at)s, done = %(at)s, done_day = %(at)s", {"at": made}
-    )
+    store.all_rolled()
     store.commit(rows)
     store.tidy()
     found = store.chart(START, START + 41 * DAY, most=400)
