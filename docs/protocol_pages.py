@@ -15,7 +15,7 @@ from protocols.registry import FAMILIES, PROTOCOLS, Family
 
 _PROTOCOLS = Path(__file__).parents[1] / "protocols"
 #: Folders of protocols/ that are not a field protocol.
-_NOT_FIELD = {"core", "devices", "vocabulary", "uplink"}
+_NOT_FIELD = {"core", "devices", "vocabulary", "uplink", "updates"}
 
 
 def _missing() -> Iterator[str]:

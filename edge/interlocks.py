@@ -25,9 +25,9 @@ class InterlockConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     device: str  # may hold shell wildcards
     command: str  # may hold shell wildcards
-    refuse_when: str
+    refuse_when: str  # a condition (CEL) over the names of `inputs`: `level > 3.5`
     inputs: dict[str, str]  # name in the condition -> device/point
-    max_age_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
+    max_age_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0  # a point older than this refuses too
     reason: str = ""  # what the person who ordered is told
 
 
