@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.hub.start()
-        sealing = Sealing(settings.dsn, Path(settings.state_dir))
+        sealing = app.state.sealing = Sealing(settings.dsn, Path(settings.state_dir))
         sealing.start()
         rolling = Rolling(settings.dsn, settings.updates) if settings.updates is not None else None
         if rolling is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse
 
 from cloud.api.deps import Caller, CursorQ, LimitQ, ServicesDep, TextQ, may
@@ -42,10 +43,11 @@ async def audit(
 
 
 @router.get("/audit/state")
-async def audit_state(_: MayRead, s: ServicesDep) -> Sealed:
-    """How far the log is sealed and signed."""
+async def audit_state(_: MayRead, s: ServicesDep, request: Request) -> Sealed:
+    """How far the log is sealed and signed, and what keeps it from being so."""
     async with s.pool.connection() as conn:
-        return await sealed(conn)
+        found = await sealed(conn)
+    return replace(found, problem=request.app.state.sealing.error)
 
 
 @router.get("/audit/head", response_class=PlainTextResponse)

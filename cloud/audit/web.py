@@ -19,6 +19,7 @@ class Sealed:
     origin: str  # whose key
     root: str
     unsealed: int  # committed, not sealed yet
+    problem: str = ""  # why the process that answers cannot seal, "" if it can
 
 
 async def entries(
