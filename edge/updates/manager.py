@@ -114,6 +114,7 @@ class Updates:
                 outcome = record["outcome"]
                 if outcome is not None and outcome["document"] == version:
                     tell(outcome["state"], outcome["detail"], self.in_force())
+                    await asyncio.to_thread(self.slots.tidy, record)
                     return
                 if record["state"] in ("armed", "trying"):
                     tell("applying", f"{record['trial']['version']} on trial, start {max(1, record['tries'])}")
