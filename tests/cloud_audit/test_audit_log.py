@@ -20,10 +20,11 @@ from cloud.audit import Entry, heads, merkle, record
 from cloud.audit.log import leaf_bytes
 from cloud.audit.proofs import check_proof
 from cloud.audit.reads import consistency, prove
-from cloud.audit.sequencer import GAP_WAIT_S, LogBehind, Sequencer, accept
+from cloud.audit.sequencer import GAP_WAIT_S, LogBehind, Sealing, Sequencer, accept
 from cloud.audit.verify import Report, verify
 from protocols.core.errors import ContractError
 from tests.fixtures.postgres import Postgres, new_database
+from tests.fixtures.wait import until
 
 T0 = 1_772_400_000_000
 Conn = psycopg.Connection[Any]
@@ -362,6 +363,28 @@ def test_no_two_entries_have_the_same_bytes(one: tuple[str, ...], other: tuple[s
     except UnicodeEncodeError:
         return  # half characters are never stored
     assert (bytes_of[0] == bytes_of[1]) == (one == other)
+
+
+def test_a_process_seals_by_itself_and_says_when_it_cannot(audit: Log, tmp_path: Path) -> None:
+    sealing = Sealing(audit.dsn, audit.state_dir)
+    sealing.start()
+    try:
+        audit.write(3)
+        until(lambda: audit.check().signatures, "the entries are sealed and signed")
+        assert audit.seal() is None or audit.seal() == 0  # while one does it, others need not
+        assert sealing.error == ""
+    finally:
+        sealing.stop()
+    audit.as_owner(
+        "delete from audit_entry", "delete from audit_leaf", "delete from audit_node", "delete from audit_head"
+    )
+    behind = Sealing(audit.dsn, audit.state_dir)
+    behind.start()
+    try:
+        until(lambda: "citybrain audit accept" in behind.error, "it says why it does not seal")
+    finally:
+        behind.stop()
+    assert audit.conn.execute("select count(*) from audit_head").fetchone() == (0,)
 
 
 def test_commands(audit: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
