@@ -3,9 +3,9 @@
 The bench makes that environment on demand (``environment()``), outside the repository; the package never comes near
 ours. Its storage classes are used as released, with the settings they ship with but for the folder.
 
-    python bench/_peer_tb.py put   {sqlite|file} FOLDER RATE     a line for each message, once put() said yes
-    python bench/_peer_tb.py drain {sqlite|file} FOLDER          a line for each message that comes out
-    python bench/_peer_tb.py hole  HOST PORT SECONDS             publish to a broker that has gone silent, and wait
+    python bench/_peer_tb.py put   {sqlite|file} FOLDER RATE [COUNT]   a line for each message, once put() said yes
+    python bench/_peer_tb.py drain {sqlite|file} FOLDER                a line for each message that comes out
+    python bench/_peer_tb.py hole  HOST PORT SECONDS                   publish to a broker that went silent, and wait
 """
 
 from __future__ import annotations
@@ -66,29 +66,33 @@ def _storage(kind: str, folder: Path) -> tuple[Any, Any]:
         return SQLiteEventStorage({"type": "sqlite", "data_file_path": f"{folder}/"}, _Quiet(), stop), stop
     from thingsboard_gateway.storage.file.file_event_storage import FileEventStorage
 
-    config = {
+    config = {  # as in the tb_gateway.json that it ships
         "type": "file",
         "data_folder_path": f"{folder}/",
         "max_file_count": 10,
         "max_records_per_file": 10_000,
         "max_records_between_fsync": 1,
-        "max_read_records_count": 1000,
+        "max_read_records_count": 10,
     }
     return FileEventStorage(config, _Quiet(), stop), stop
 
 
-def _put(kind: str, folder: Path, rate: float) -> None:
-    storage, _ = _storage(kind, folder)
+def _put(kind: str, folder: Path, rate: float, count: int | None = None) -> None:
+    """Until killed; with a ``count``, until so many are in and the store has been told to stop."""
+    storage, stop = _storage(kind, folder)
     begun_s, number = time.monotonic(), 0
     out = sys.stdout.fileno()
-    while True:
-        due = int((time.monotonic() - begun_s) * rate)
+    while count is None or number < count:
+        due = min(int((time.monotonic() - begun_s) * rate), count or 1 << 62)
         while number < due:
             message = json.dumps({"deviceName": "meter-1", "n": number, "fill": _FILL})
             if storage.put(message):
                 os.write(out, b"%d\n" % number)
             number += 1
         time.sleep(0.002)
+    storage.stop()
+    stop.set()
+    os._exit(0)  # its threads do not end by themselves
 
 
 def _drain(kind: str, folder: Path) -> None:
@@ -142,7 +146,7 @@ def _hole(host: str, port: int, watch_s: float) -> None:
 def main() -> None:
     what, *arguments = sys.argv[1:]
     if what == "put":
-        _put(arguments[0], Path(arguments[1]), float(arguments[2]))
+        _put(arguments[0], Path(arguments[1]), float(arguments[2]), *map(int, arguments[3:]))
     elif what == "drain":
         _drain(arguments[0], Path(arguments[1]))
     elif what == "hole":

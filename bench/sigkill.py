@@ -152,6 +152,19 @@ def _peer_run(kind: str, folder: Path, rate: float, life_s: float) -> tuple[set[
     return said, [int(line) for line in drained.stdout.split()]
 
 
+def backlog(kind: str, count: int) -> dict[str, Any]:
+    """Nobody is killed: so many messages while the uplink is away, the store is closed, opened again and emptied."""
+    with tempfile.TemporaryDirectory(prefix="citybrain-peer-") as name:
+        store = str(Path(name) / "store")
+        put = subprocess.run(
+            _peer_tb.command("put", kind, store, "20000", str(count)), capture_output=True, timeout=300, check=False
+        )
+        said = {int(line) for line in put.stdout.split()}
+        drained = subprocess.run(_peer_tb.command("drain", kind, store), capture_output=True, timeout=300, check=False)
+    kept = {int(line) for line in drained.stdout.split()}
+    return {"acknowledged": len(said), "delivered": len(said & kept), "lost": len(said - kept)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30)
@@ -173,6 +186,7 @@ def main() -> int:
         else:
             for kind in ("sqlite", "file"):
                 result["peer"][kind] = peer(kind, options.runs, options.rate, options.seed)
+            result["peer"]["file_backlog_of_25000"] = backlog("file", 25_000)
     result["aim"] = {"acknowledged_lost": 0, "duplicated_in_database": 0}
     print(json.dumps(result, indent=2))
     mine = result["ours"]

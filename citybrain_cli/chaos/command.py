@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -63,6 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         return _power_cuts(options)
     _check(options)
     sites.go_inside(["-m", "citybrain_cli.main", *sys.argv[sys.argv.index("chaos") :]])
+    signal.signal(signal.SIGTERM, _interrupt)  # told to end: everything is cleared away as after Ctrl-C
     root = options.state or Path(tempfile.mkdtemp(prefix="citybrain-chaos-"))
     root.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,6 +93,10 @@ def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
         options.json.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _check(options: argparse.Namespace) -> None:
