@@ -9,7 +9,7 @@ what :func:`cloud.auth.sight.of` allows, or to ask :meth:`Caller.require` about 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -70,6 +70,7 @@ class Caller:
     session: Token | None  # None: an API token
     text: str  # the token as it was sent, to be checked again by whatever lives longer than a request
     origin: Origin = field(default_factory=Origin)
+    action: policy.Action = "view"  # what the route asked for
 
     @property
     def name(self) -> str:
@@ -84,7 +85,8 @@ class Caller:
 
     @property
     def sight(self) -> Sight:
-        return sight.of(self.operator)
+        """The places where he may do what the route is about; lists are filtered with it."""
+        return sight.of(self.operator, self.action)
 
     def require(self, action: policy.Action, scope: policy.Scope | None) -> None:
         """Raises Problem 403 if he may not, with a thing that belongs there (None: to the whole city)."""
@@ -174,7 +176,7 @@ class May:
         if not policy.anywhere(operator, self.action):
             raise Problem(403, "auth.forbidden", f"you may not: {self.action}")
         if self.filtered or policy.allowed(operator, self.action):
-            return caller  # the route looks for itself; or he may for the whole city
+            return replace(caller, action=self.action)  # the route looks for itself; or he may for the whole city
         named = [(THINGS[name], str(value)) for name, value in request.path_params.items() if name in THINGS]
         if not named:
             raise Problem(403, "auth.forbidden", f"you may not for the whole city: {self.action}")
@@ -189,7 +191,7 @@ class May:
                     raise Problem(403, "auth.forbidden", f"you may not: {self.action}")
                 # What he may not see is answered like what is not there; nobody learns ids by asking.
                 raise not_found(thing, id_)
-        return caller
+        return replace(caller, action=self.action)
 
 
 def may(action: policy.Action, *, filtered: bool = False) -> Callable[..., Awaitable[Caller]]:

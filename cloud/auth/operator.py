@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from cloud.auth.rules import CITY, NO_RULES, Grant, Rules
+from cloud.auth.rules import NO_RULES, Grant, Rules
 
 Role = Literal["admin", "auditor", "dispatcher", "clerk", "operator", "viewer", "installer", "service"]
 #: In the order in which they are offered.
@@ -40,13 +40,6 @@ class Operator:
             and self.only is None
             and any(grant.role in self.rules.second_factor for grant in self.grants)
         )
-
-    def may(self, word: Literal["viewer", "operator", "admin"]) -> bool:
-        """What the three first roles meant, for what a page shows; what is done is decided by ``policy.allowed``."""
-        action = {"viewer": "view", "operator": "case.act", "admin": "operator.manage"}[word]
-        if word == "admin":
-            return any(self.rules.allows(grant, action, CITY) for grant in self.grants)
-        return any(self.rules.somewhere(grant, action) for grant in self.grants)
 
     @property
     def held_up(self) -> bool:

@@ -147,3 +147,20 @@ def test_the_table_is_whole() -> None:
     assert {r["what"] for r in ROWS} == {*DEEDS, *LISTS}
     answers = Counter((r["what"], r["answer"] in ("yes", "shown")) for r in ROWS)
     assert all(answers[what, allowed] for what in (*DEEDS, *LISTS) for allowed in (True, False))
+
+
+def test_a_still_is_shown_to_whoever_sees_an_alarm_that_names_it(core: Core, people: dict[str, httpx.Client]) -> None:
+    """The camera stands in Shushan and the crane in Baohe: the picture belongs to both, and to the crane's case."""
+    with core.db() as conn:
+        row = conn.execute(
+            "select evidence -> 0 ->> 'sha256' from alarm where alarm_id = %s", [city.alarm_id("crane-2")]
+        ).fetchone()
+    assert row is not None
+    answers = {who: client.get(f"/evidence/{row[0]}").status_code for who, client in people.items()}
+    allowed = {
+        "chief", "chief-of-baohe", "auditor", "dispatcher", "dispatcher-of-shushan", "clerk-of-housing",
+        "clerk-of-urban-mgmt", "operator", "viewer", "installer-of-baohe", "token-of-machine-in-baohe",
+        "clerk-of-street-in-shushan",  # its own case's camera
+    }  # fmt: skip
+    assert {who for who, status in answers.items() if status == 200} == allowed
+    assert {answers[who] for who in answers.keys() - allowed - {"nobody"}} == {404} and answers["nobody"] == 401

@@ -159,8 +159,12 @@ def _factor(tab: Tab, data: _Data) -> None:
         return
     if not data.second_factor:
         ui.label(words("security.factor_off")).classes("cb-sub")
-        link = f'<a class="cb-btn primary" data-setup href="/second-factor">{marks.esc(words("code.setup"))}</a>'
-        ui.html(link, sanitize=False)
+
+        async def set_up() -> None:
+            tab.client.run_javascript("location.href = '/second-factor'")  # a plain page, outside the views
+
+        with ui.element("button").classes("cb-btn primary").props("data-setup").on("click", set_up):
+            ui.html(marks.esc(words("code.setup")), sanitize=False, tag="span")
         return
     ui.label(words("security.factor_on", n=data.codes_left)).classes("cb-sub").props("data-factor")
 
