@@ -1,5 +1,4 @@
-"""The city's vocabulary as data: event types, departments, districts, case types (from the scenario
-catalogue).
+"""The city's vocabulary as data: event types, departments, districts, case types (from the scenario catalogue).
 
 Edge, cloud and console read the same tables, so a word means the same in a topic, a metric and on the screen.
 """
