@@ -13,9 +13,9 @@ from edge.outbox import MOST_ON_THEIR_WAY
 _PACE_LEAST_BYTES, _PACE_FIRST_BYTES, _PACE_MOST_BYTES = 16 << 10, 64 << 10, 1 << 20
 _PACE_LATE_MS = 500  # what an alarm may have to wait behind
 
-_WINDOW_LEAST, _WINDOW_FIRST = 1, 8
-_BACKLOG_QUICK_MS, _BACKLOG_LATE_MS = 600, 1500
-_LIVE_QUICK_MS, _LIVE_LATE_MS = 400, 800  # a live reading is to be committed within 2 s of its sending at the latest
+_WINDOW_LEAST, _WINDOW_FIRST = 4, 8
+_BACKLOG_QUICK_MS, _BACKLOG_LATE_MS = 1000, 2000
+_LIVE_QUICK_MS, _LIVE_LATE_MS = 700, 1200  # a live reading is to be committed within 2 s of its sending at the latest
 _CUT_REST_MS = 500
 
 
