@@ -31,6 +31,8 @@ def files(config: BrokerConfig, out: Path, issuer: str, passwords: Mapping[str, 
 
     # Each subscription of QoS 1 is a consumer of one stream, and 2.15 began to stop at 1 000 of them.
     sessions = f"  limits {{ default_max_consumers: {config.max_sessions} }}\n" if config.max_sessions else ""
+    # When a whole city connects at once, the disk behind the sessions may need longer than the usual 5 s.
+    patience = '  js_api_timeout: "30s"\n' if config.max_sessions else ""
     answers = ', permissions: {publish: ["$SYS._INBOX.>"], subscribe: ["$SYS.REQ.USER.AUTH"]}'
     text = f"""# Written by `citybrain cloud broker-rules`. Holds passwords: 0600.
 server_name: citybrain
@@ -44,7 +46,7 @@ mqtt {{
   listen: {config.listen}
   ack_wait: "30s"
   max_ack_pending: 2000
-  tls {{
+{patience}  tls {{
     cert_file: {path("server.pem")}
     key_file: {path("server.key")}
     ca_file: {path("root.pem")}
