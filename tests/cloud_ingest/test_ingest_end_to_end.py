@@ -229,3 +229,24 @@ def test_an_outbox_that_was_lost_starts_a_new_epoch_and_nothing_of_it_is_taken_f
         (T0_MS // 1000 + 3600, 3, 60, 0),
     ]
     assert query(dsn, "select count(*), count(distinct series_id) from reading") == [(160, 2)]
+
+
+def test_the_gateways_own_book_and_the_databases_are_found_equal_row_for_row(
+    tmp_path: Path, dsn: str, start_broker: StartBroker
+) -> None:
+    """As in production: nobody reads the outbox file, the gateway says what it holds."""
+    enrol(dsn, (GATEWAY, SHARD))
+    broker = start_broker([(GATEWAY, SHARD)])
+    with Core(dsn, broker), Feeder(broker, GATEWAY, SHARD, tmp_path) as feeder:
+        feeder.feed(30)
+        feeder.feed(5, lane="backfill")
+        feeder.drained()
+        feeder.disconnect()
+        feeder.connect()  # the account comes after connecting
+        books = "select lane, seq, checked_seq, content from lane_account where seq > 0 order by lane"
+        until(
+            lambda: query(dsn, books) == [("backfill", 5, 5, "equal"), ("data", 30, 30, "equal")],
+            "both books are compared",
+        )
+        (found,) = query(dsn, "select epoch, account_heard_at is not null from outbox_epoch")
+        assert found == (feeder.outbox.epoch, True)
