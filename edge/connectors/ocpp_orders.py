@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
+from edge.connectors import ocpp_files
 from edge.connectors.base import Outcome
 from protocols.core.errors import LocalProtocolError
 from protocols.devices import CommandType
@@ -35,6 +36,7 @@ class Target(Protocol):
     def device(self) -> str: ...
 
     places: dict[int, Place]
+    files: dict[str, str]  # firmware, log: the last status told
     changed: asyncio.Event
     booted: bool
 
@@ -46,15 +48,16 @@ Arguments = Mapping[str, float | int | str | bool]
 
 
 class Orders:
-    """``ask``: one call and its answer; raises LinkDown if nothing was sent."""
+    """``ask``: one call and its answer; raises LinkDown if nothing was sent. ``now``: the time, as stations read it."""
 
-    def __init__(self, ask: Callable[[Any, Order], Awaitable[Answer]], settle_s: float) -> None:
+    def __init__(self, ask: Callable[[Any, Order], Awaitable[Answer]], settle_s: float, now: Callable[[], str]) -> None:
         self._ask = ask
         self._settle_s = settle_s
+        self._now = now
         self._starts = 0
 
     async def carry_out(self, station: Target, what: CommandType, arguments: Arguments) -> Outcome:
-        """``what.key``: reset, start, stop, availability, unlock, limit W or limit A."""
+        """``what.key``: reset, start, stop, availability, unlock, limit W or limit A, firmware, log."""
         place = int(arguments.get("connector", 1))
         word, _, rate = what.key.partition(" ")
         try:
@@ -72,6 +75,8 @@ class Orders:
                 case "limit":
                     limit = Decimal(str(arguments.get("limit", 0)))
                     return await self._limit(station, place, limit, "A" if rate == "A" else "W")
+                case "firmware" | "log":
+                    return await self._file(station, Order(word, url=str(arguments.get("url", "")), at=self._now()))
                 case _:
                     return Outcome("refused", "unknown_command", f"{what.key!r} is no order of charging stations")
         except LocalProtocolError as error:
@@ -151,6 +156,19 @@ class Orders:
         if shown() or await self._shows(station, shown):
             return Outcome("done", "", "", {"status": station.place(place).status})
         return Outcome("failed", "read_back", "its state does not show it", {"status": station.place(place).status})
+
+    async def _file(self, station: Target, order: Order) -> Outcome:
+        """The station gets or brings a file by itself; its end is waited for as long as it has for an answer."""
+        if wrong := ocpp_files.wrong_address(order.url):
+            return Outcome("refused", "argument", f"url: {wrong}")
+        self._starts = self._starts % 1_000_000 + 1
+        station.files.pop(order.kind, None)
+        answer = await self._agreed(station, replace(order, number=self._starts))
+        if isinstance(answer, Outcome):
+            return answer
+        ended = ocpp_files.DONE | ocpp_files.FAILED
+        await self._shows(station, lambda: station.files.get(order.kind, "") in ended)
+        return ocpp_files.outcome(station.files.get(order.kind, ""))
 
     async def _limit(self, station: Target, place: int, limit: Decimal, rate: Any) -> Outcome:
         answer = await self._agreed(station, Order("limit", place, limit=limit, rate=rate))

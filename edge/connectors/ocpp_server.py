@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.clock import Clock
+from edge.connectors import ocpp_files
 from edge.connectors.base import Command, Link, LinkFactory, Outcome, Sink
 from edge.connectors.config import split_address
 from edge.connectors.durable import after_all
@@ -30,7 +31,7 @@ from protocols.core.endpoint import Role
 from protocols.core.errors import LinkDown
 from protocols.core.model import Sweep
 from protocols.devices.values import Raw, by_key
-from protocols.ocpp import orders
+from protocols.ocpp import orders, times
 from protocols.ocpp.endpoint import Heard, OcppEndpoint, Unanswered
 from protocols.ocpp.frame import Call, CallError, CallResult
 from protocols.ocpp.orders import Order
@@ -69,7 +70,7 @@ class OcppServer(StationServer[Heard, ChargingStation]):
         )
         self._by_device = {station.device: station for station in self.stations.values()}
         self._cards = cards(config, base)
-        self._orders = Orders(self._ask, config.settle_s)
+        self._orders = Orders(self._ask, config.settle_s, lambda: times.write(self.clock.now_ms()))
 
     @property
     def port(self) -> int:
@@ -144,6 +145,11 @@ class OcppServer(StationServer[Heard, ChargingStation]):
             if station.news.fresh("data.rejected", first.code, f"{call.action}.{first.path}", self.clock.now_ms()):
                 log.info("%s: %s: %s: %s", self.id, station.device, call.action, first.text)
         self._report(connection, station, call, understood.report, sink)
+        if (told := ocpp_files.progress(call)) is not None:
+            station.files[told[0]] = told[1]
+            station.changed.set()
+            if told[1] in ocpp_files.DONE | ocpp_files.FAILED:
+                sink.report("dev.maintenance", station.device, f"{told[0]}_{told[1]}"[:64], "told by the station")
         if call.action == "BootNotification":
             station.booted = True
             sink.count("boots", connector=self.id)
@@ -302,11 +308,11 @@ class OcppServer(StationServer[Heard, ChargingStation]):
 
     def _count_violations(self, station: ChargingStation, found: Mapping[str, int], sink: Sink) -> None:
         """What the endpoint of this connection forgave since the last time."""
-        for name, times in found.items():
-            more = times - station.violations[name]
+        for name, often in found.items():
+            more = often - station.violations[name]
             if more > 0:
                 sink.count("violations", by=more, connector=self.id, rule=name)
-            station.violations[name] = times
+            station.violations[name] = often
 
     # -- orders
 

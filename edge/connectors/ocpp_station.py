@@ -54,6 +54,7 @@ class ChargingStation(Station):
         self.clock = StationClock()
         self.booted = False
         self.places: dict[int, Place] = {}
+        self.files: dict[str, str] = {}
         self.violations: Counter[str] = Counter()
         self.calls = count(1)
         self.changed = asyncio.Event()  # a state or a transaction

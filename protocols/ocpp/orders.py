@@ -24,7 +24,9 @@ PROFILE_ID = 7_000
 class Order:
     """``place``: connector (1.6) or EVSE (2.0.1), 0 the whole station."""
 
-    kind: Literal["reset", "start", "stop", "availability", "unlock", "limit", "composite", "trigger"]
+    kind: Literal[
+        "reset", "start", "stop", "availability", "unlock", "limit", "composite", "trigger", "firmware", "log"
+    ]
     place: int = 0
     hard: bool = False
     card: str = ""
@@ -33,7 +35,9 @@ class Order:
     limit: Decimal = Decimal(0)
     rate: Rate = "W"
     message: str = ""
-    number: int = 1  # remoteStartId
+    number: int = 1  # remoteStartId, requestId
+    url: str = ""
+    at: str = ""  # when a download may begin, as the station reads times
 
 
 def call(order: Order, version: Version, message_id: str) -> Call:
@@ -85,6 +89,10 @@ def _v16(order: Order) -> tuple[str, dict[str, Any]]:
         case "trigger":
             place = {"connectorId": order.place} if order.place else {}
             return "TriggerMessage", {"requestedMessage": order.message, **place}
+        case "firmware":
+            return "UpdateFirmware", {"location": order.url, "retrieveDate": order.at}
+        case "log":
+            return "GetDiagnostics", {"location": order.url}
 
 
 def _v201(order: Order) -> tuple[str, dict[str, Any]]:
@@ -119,6 +127,12 @@ def _v201(order: Order) -> tuple[str, dict[str, Any]]:
             return "GetCompositeSchedule", {"evseId": order.place, "duration": 60, "chargingRateUnit": order.rate}
         case "trigger":
             return "TriggerMessage", {"requestedMessage": order.message, **evse}
+        case "firmware":
+            firmware = {"location": order.url, "retrieveDateTime": order.at}
+            return "UpdateFirmware", {"requestId": order.number, "firmware": firmware}
+        case "log":
+            log = {"remoteLocation": order.url}
+            return "GetLog", {"logType": "DiagnosticsLog", "requestId": order.number, "log": log}
 
 
 def status_of(payload: object) -> str:

@@ -18,7 +18,7 @@ from protocols.core.model import Quality
 from protocols.ocpp.frame import Version
 from tests.support.virtual import RecordingSink, play, running
 
-ALL = ("reset", "start", "stop", "availability", "unlock", "power_limit")
+ALL = ("reset", "start", "stop", "availability", "unlock", "power_limit", "update_firmware", "diagnostics")
 
 
 def scene(version: str = "1.6", *, kind: str = "charger/ac_7kw", options: str = "", more: str = "") -> str:
@@ -250,6 +250,32 @@ def test_out_of_service_unlock_and_restart(version: Version) -> None:
         assert (await connector.command(order("reset", mode="soft"))).state == "done"
         await rig.until_s(rig.t_s + 5)
         assert sink.counts["boots"] == boots + 1
+
+    ordered(version, steps)
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+def test_firmware_and_diagnostics_by_address(version: Version) -> None:
+    async def steps(rig: VirtualRig, connector: OcppServer, sink: RecordingSink) -> None:
+        done = await connector.command(order("update_firmware", url="https://core.example/f/1.2.bin"))
+        assert (done.state, done.read_back) == ("done", {"status": "Installed"})
+        failed = await connector.command(order("update_firmware", url="ftp://core.example/missing.bin"))
+        assert (failed.state, failed.code) == ("failed", "DownloadFailed")
+        log = await connector.command(order("diagnostics", url="https://core.example/logs/"))
+        assert (log.state, log.read_back) == ("done", {"status": "Uploaded"})
+        wrong = (
+            "",
+            "core.example",
+            "file:///etc/passwd",
+            "ftp://u:secret@core.example/f",
+            "https://[x",
+            "https://a/" + "b" * 600,
+        )
+        for url in wrong:
+            refused = await connector.command(order("update_firmware", url=url))
+            assert (refused.state, refused.code) == ("refused", "argument") and "secret" not in refused.detail
+        codes = [report.code for report in sink.reports if report.event_type == "dev.maintenance"]
+        assert codes == ["firmware_Installed", "firmware_DownloadFailed", "log_Uploaded"]
 
     ordered(version, steps)
 

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from firmware_sim.devices.ocpp_station import OcppStation
 
 
+_INSTALLING = ("Downloading", "Downloaded", "Installing", "Installed")
+
+
 @dataclass(slots=True)
 class Outgoing:
     """``kept``: of a transaction; it waits for its answer whatever happens. ``slot``: whose start it is."""
@@ -82,8 +85,24 @@ def obey(station: OcppStation, action: str, told: dict[str, Any], t_s: float, no
             else:
                 station.tell_states(now_ms)
             return {"status": "Accepted"}
+        case "UpdateFirmware":
+            url = str(told.get("location") or told.get("firmware", {}).get("location", ""))
+            missing = "missing" in url
+            for status in ("Downloading", "DownloadFailed") if missing else _INSTALLING:
+                station.tell("FirmwareStatusNotification", _progress(station, told, status))
+            return {} if station.version == "1.6" else {"status": "Accepted"}
+        case "GetDiagnostics" | "GetLog":
+            word = "Diagnostics" if station.version == "1.6" else "Log"
+            for status in ("Uploading", "Uploaded"):
+                station.tell(f"{word}StatusNotification", _progress(station, told, status))
+            name = {"fileName" if station.version == "1.6" else "filename": "diagnostics.zip"}
+            return name if station.version == "1.6" else {"status": "Accepted", **name}
         case _:
             return None
+
+
+def _progress(station: OcppStation, told: dict[str, Any], status: str) -> dict[str, Any]:
+    return {"status": status} if station.version == "1.6" else {"status": status, "requestId": told.get("requestId")}
 
 
 def _availability(station: OcppStation, told: dict[str, Any], slot: Slot | None, now_ms: int) -> dict[str, Any]:

@@ -173,6 +173,10 @@ class OcppStation(DialingStation):
         station = {"vendorName": "citybrain", "model": "simulated", "firmwareVersion": "1.0"}
         return {"reason": "PowerUp", "chargingStation": station}
 
+    def tell(self, action: str, payload: dict[str, Any]) -> None:
+        """Say something when it is its turn."""
+        self._queue.append(Outgoing(action, payload))
+
     def tell_states(self, now_ms: int) -> None:
         for slot in self.slots.values():
             self._tell_state(slot, now_ms)
