@@ -1,5 +1,9 @@
 """The embedded broker: nats-server with its MQTT listener, one user a gateway, each confined to its own topics.
 
+Passwords, not certificates: everything of `up` is on this machine's loopback and belongs to one account, and a first
+run should not wait for an authority. A list of users cannot bind client ids to them, so this is for one machine alone;
+gateways in the field come in by `citybrain cloud broker-rules` (cloud/identity).
+
 Rights are written in NATS subjects: MQTT's ``cb/v1/5/gw/up/data`` is ``cb.v1.5.gw.up.data``; ``$MQTT.sub.>`` is how the
 listener delivers to a client of QoS 1.
 """

@@ -7,15 +7,16 @@ from typing import Any
 import h3
 from psycopg import Connection
 
+from cloud.identity.names import allowed_name
 from protocols.core.errors import ConfigError
-from protocols.uplink.topics import SHARDS, valid_gateway_id
+from protocols.uplink.topics import SHARDS
 
 
 def enrol_gateway(
     conn: Connection[Any], gateway_id: str, shard: int, *, zh: str, en: str, lon: float | None, lat: float | None
 ) -> None:
     """A gateway's shard is fixed for ever: another one is refused. Raises ConfigError."""
-    if not valid_gateway_id(gateway_id) or not 0 <= shard < SHARDS:
+    if not allowed_name(gateway_id) or not 0 <= shard < SHARDS:
         raise ConfigError(
             f"gateway {gateway_id!r}, shard {shard}: lower-case letters, digits, hyphens; 0 to {SHARDS - 1}"
         )
