@@ -52,13 +52,14 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from citybrain_cli.chaos import site as sites
-    from citybrain_cli.chaos.faults import choose
+    from citybrain_cli.chaos.faults import FAULTS, choose
 
     faults = choose(options.faults)
     if options.list:
-        for fault in faults:
+        for fault in FAULTS.values():
             low, high = fault.kind.length_s
-            print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}")
+            only = " (not in all)" if fault.by_name_only else ""
+            print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}{only}")
         return 0
     if options.power_cuts:
         return _power_cuts(options)

@@ -18,8 +18,9 @@ from protocols.core.errors import ConfigError
 
 Act = Callable[[System, Planned], str | None]
 
-#: A clock that is put right by hand, twice; one that runs an hour ahead; one that has lost its battery.
 CLOCK_STEPS_MS = (-2_000, 3_600_000, -3_600_000, 45_000)
+#: Before 1970: the source's clock stays at 0, as one without a battery begins.
+_NO_CLOCK_MS = -(10**13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Fault:
     inject: Act
     heal: Act
     needs_disk: str = ""
+    by_name_only: bool = False  # not part of ``all``
 
 
 def _agent(system: System, planned: Planned) -> Agent:
@@ -146,6 +148,13 @@ def _step_clock(system: System, planned: Planned) -> str:
     return f"{agent.gateway}: {agent.clock_offset_ms:+d} ms"
 
 
+def _lose_clock(system: System, planned: Planned) -> str:
+    agent = _source(system, planned)
+    agent.clock_offset_ms = _NO_CLOCK_MS
+    agent.tell()
+    return f"{agent.gateway}: 1970"
+
+
 def _set_clock(system: System, planned: Planned) -> None:
     agent = _source(system, planned)
     agent.clock_offset_ms = 0
@@ -180,7 +189,18 @@ _ALL = (
     _fault("loss-delay", "network", (5, 20), "丢包 20 %，延时 500 ms", _weather(loss=0.2, delay_s=0.25)),
     _fault("clock-step", "clock", (3, 10), "网关时钟跳变", (_step_clock, _set_clock)),
 )
-FAULTS: Mapping[str, Fault] = {fault.kind.name: fault for fault in _ALL}
+#: Readings of 1970 are older than any retention keeps: where it runs, it takes them before they are corrected.
+_BY_NAME = (
+    Fault(
+        Kind("clock-lost", "clock", (3, 10)),
+        "网关时钟回到 1970 年",
+        "as elsewhere, if the retention policy keeps readings of 1970",
+        _lose_clock,
+        _set_clock,
+        by_name_only=True,
+    ),
+)
+FAULTS: Mapping[str, Fault] = {fault.kind.name: fault for fault in (*_ALL, *_BY_NAME)}
 
 
 def choose(names: str) -> list[Fault]:
