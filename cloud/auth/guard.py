@@ -28,7 +28,8 @@ from protocols.core.errors import StoreError
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
 #: Open to everybody: the API checks for itself, the others are the log-in page and files without secrets.
-_OPEN = ("/api/", "/login", "/assets/", "/_nicegui/", "/favicon.ico", "/healthz", "/updates/")
+_OPEN = ("/api/", "/login/", "/assets/", "/_nicegui/", "/updates/")
+_OPEN_EXACTLY = frozenset({"/login", "/favicon.ico", "/healthz"})
 #: Plain pages without scripts.
 _FORMS = ("/login", "/password", "/second-factor")
 _LOCKED_DOWN = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -91,7 +92,7 @@ class Guard:
             return
         nonce = secrets.token_urlsafe(16)
         sender = self._dressed(send, path, nonce)
-        if not path.startswith(_OPEN):
+        if not path.startswith(_OPEN) and path not in _OPEN_EXACTLY:
             refusal = await self._console(scope, headers, path)
             if refusal is not None:
                 await refusal(scope, receive, sender)
@@ -145,7 +146,7 @@ class Guard:
                 if self._secure:
                     headers.setdefault("strict-transport-security", "max-age=31536000")
                 html = headers.get("content-type", "").startswith("text/html")
-                form = path.startswith(_FORMS)
+                form = path in _FORMS or path.startswith("/login/")
                 policy = _FORM if form else _CONSOLE.format(nonce=nonce) if html else _LOCKED_DOWN
                 headers["content-security-policy"] = policy
                 if html and not form:

@@ -10,6 +10,7 @@ from nicegui import ui
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from cloud.api import problems
 from cloud.api.deps import Services
 from cloud.auth.sessions import COOKIE
 from cloud.console import forms, forms_code, prefs
@@ -62,6 +63,9 @@ def mount(app: FastAPI, services: Services) -> None:
     forms_code.install(app, services)
 
     async def console(request: Request) -> Response | None:
+        if not hasattr(request.state, "operator"):
+            # Below a path that is open to everybody there are routes of their own, and no views.
+            return problems.Problem(404, "not_found", "there is nothing here").response()
         operator, token = request.state.operator, request.state.token
         if operator.held_up:
             return RedirectResponse("/password" if operator.must_change else "/second-factor", 303)

@@ -143,6 +143,17 @@ def test_an_administrator_gives_a_role_for_a_place(console: Console, browser: Br
     assert browser.complaints() == []
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/v1/nowhere", 404), ("/login/nowhere", 404), ("/loginx", 303), ("/second-factor", 303)]
+)
+def test_below_open_paths_there_is_nothing_open(console: Console, path: str, status: int) -> None:
+    answer = httpx.get(console.url + path)
+    assert answer.status_code == status
+    assert answer.headers["x-frame-options"] == "DENY" and "frame-ancestors 'none'" in str(
+        answer.headers["content-security-policy"]
+    )
+
+
 def test_the_process_wrote_no_error(console: Console) -> None:
     text = console.log.read_text()
     assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:3000]
