@@ -47,6 +47,31 @@ class Pace:
             self._cut_ms = now_ms
 
 
+class _Latency:
+    """One kind of answer: quick, late, or in between.
+
+    A core that is slow whatever we send is not made quicker by sending less: what answers take while hardly anything
+    of the backlog is on its way is the measure, where it is above the fixed limits."""
+
+    def __init__(self, quick_ms: int, late_ms: int) -> None:
+        self._quick_ms, self._late_ms = quick_ms, late_ms
+        self._base_ms = 0
+        self._last_ms = 0
+
+    def heard(self, latency_ms: int, *, at_least: bool) -> None:
+        """``at_least``: the window was as small as it gets."""
+        self._last_ms = latency_ms
+        self._base_ms = (self._base_ms + latency_ms) // 2 if at_least else min(self._base_ms, latency_ms)
+
+    @property
+    def quick(self) -> bool:
+        return self._last_ms <= max(self._quick_ms, self._base_ms * 5 // 4)
+
+    @property
+    def late(self) -> bool:
+        return self._last_ms > max(self._late_ms, self._base_ms * 3 // 2)
+
+
 class Window:
     """Rows of the backlog that may wait for the core's commit at one time."""
 
@@ -55,23 +80,29 @@ class Window:
         self._rows = float(_WINDOW_FIRST)
         self._doubling = True
         self._cut_ms = -(1 << 60)
-        self._live_ms = 0
+        self._live = _Latency(_LIVE_QUICK_MS, _LIVE_LATE_MS)
+        self._own = _Latency(_BACKLOG_QUICK_MS, _BACKLOG_LATE_MS)
 
     @property
     def rows(self) -> int:
         return int(self._rows)
 
+    @property
+    def _smallest(self) -> bool:
+        return self._rows <= _WINDOW_LEAST
+
     def answered(self, rows: int, latency_ms: int, now_ms: int) -> None:
         """``rows`` of the backlog were committed; the newest of them ``latency_ms`` after it was sent."""
-        if latency_ms > _BACKLOG_LATE_MS:
+        self._own.heard(latency_ms, at_least=self._smallest)
+        if self._own.late:
             self.cut(now_ms)
-        elif latency_ms <= _BACKLOG_QUICK_MS and self._live_ms <= _LIVE_QUICK_MS:
+        elif self._own.quick and self._live.quick:
             self._rows = min(self._rows + (rows if self._doubling else rows / self._rows), self._most)
 
     def live(self, latency_ms: int, now_ms: int) -> None:
         """A row that was not backlog took so long from sending to commit."""
-        self._live_ms = latency_ms
-        if latency_ms > _LIVE_LATE_MS:
+        self._live.heard(latency_ms, at_least=self._smallest)
+        if self._live.late:
             self.cut(now_ms)
 
     def cut(self, now_ms: int) -> None:
