@@ -31,7 +31,8 @@ _COLUMNS: LiteralString = (
     "series_id, ts, n, n_value, n_good, n_suspect, n_bad, n_missing, low, low_at, high, high_at, total,"
     " first, first_at, last, last_at"
 )
-# The least array is the one with the least first element, of equals the least second: a value and when it was.
+# The least array is the one with the least first element, of equals the least second: a value and when it was. Without
+# `offset 0` the planner would work each of them out once for every place it is used in: twice the time.
 _FROM_READINGS: LiteralString = """
     select series_id, bucket, count(*)::int, count(e.x)::int, (count(*) filter (where quality = 0))::int,
            (count(*) filter (where quality = 1))::int, (count(*) filter (where quality = 2))::int,
@@ -46,20 +47,20 @@ _FROM_READINGS: LiteralString = """
            (max(array[t, e.x]) filter (where e.x is not null))[2],
            to_timestamp((max(array[t, e.x]) filter (where e.x is not null))[1])
       from found cross join lateral (select case when quality not in (2, 5) then value end as x,
-                                            extract(epoch from ts)::float8 as t) e
+                                            date_part('epoch', ts) as t offset 0) e
      group by series_id, bucket
 """
 _FROM_ROLLUPS: LiteralString = """
     select series_id, bucket, sum(n)::int, sum(n_value)::int, sum(n_good)::int, sum(n_suspect)::int, sum(n_bad)::int,
            sum(n_missing)::int,
-           (min(array[low, extract(epoch from low_at)::float8]) filter (where low is not null))[1],
-           to_timestamp((min(array[low, extract(epoch from low_at)::float8]) filter (where low is not null))[2]),
-           (max(array[high, -extract(epoch from high_at)::float8]) filter (where high is not null))[1],
-           to_timestamp(-(max(array[high, -extract(epoch from high_at)::float8]) filter (where high is not null))[2]),
+           (min(array[low, date_part('epoch', low_at)]) filter (where low is not null))[1],
+           to_timestamp((min(array[low, date_part('epoch', low_at)]) filter (where low is not null))[2]),
+           (max(array[high, -date_part('epoch', high_at)]) filter (where high is not null))[1],
+           to_timestamp(-(max(array[high, -date_part('epoch', high_at)]) filter (where high is not null))[2]),
            sum(total),
-           (min(array[extract(epoch from first_at)::float8, first]) filter (where first is not null))[2],
+           (min(array[date_part('epoch', first_at), first]) filter (where first is not null))[2],
            min(first_at),
-           (max(array[extract(epoch from last_at)::float8, last]) filter (where last is not null))[2],
+           (max(array[date_part('epoch', last_at), last]) filter (where last is not null))[2],
            max(last_at)
       from found group by series_id, bucket
 """
