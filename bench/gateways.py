@@ -52,7 +52,8 @@ from protocols.uplink.digest import add, digest, series_hash
 
 READINGS = 20
 KEEPALIVE_S = 120
-_CONNECTING, _ENROLLING = 48, 12  # at a time
+_CONNECTING, _ENROLLING = 32, 12  # at a time
+_ATTEMPTS = 14
 _DRAIN_S = 180.0
 _ACK_TIMEOUT_S = 8.0
 #: asyncio's TLS would keep 256 KiB for each connection.
@@ -317,17 +318,17 @@ async def connect(gateways: list[Gateway], core: Core, late_ms: list[float]) -> 
     async def one() -> None:
         nonlocal again
         for gateway in queue:
-            for attempt in range(20):
+            for attempt in range(_ATTEMPTS):
                 try:
                     await gateway.connect("127.0.0.1", core.mqtt, core.ca.root_pem, core.root, late_ms)
                     break
                 except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                    if attempt == 19:
+                    if attempt == _ATTEMPTS - 1:
                         raise
                     again += attempt == 0
                     if attempt == 0 and again < 4:
                         print(f"{gateway.name}: {error!r}", file=sys.stderr)
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(min(30.0, 0.5 * 2**attempt))  # as an agent does
 
     await asyncio.gather(*(one() for _ in range(_CONNECTING)))
     return again
