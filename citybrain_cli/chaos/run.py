@@ -185,8 +185,8 @@ class Run:
                 return False
             if done.rises and now_s - done.rises[-1] < 2.0:
                 return False
-        stations = self.system.stations
-        return stations is None or not outbox_totals(stations.folder / "outbox.db")["waiting"]
+        # Commits in doubt that were kept stand in for some still under way: where the outbox can be read, it is asked.
+        return not any(outbox_totals(agent.folder / "outbox.db")["waiting"] for agent in self.system.targets())
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
