@@ -16,7 +16,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -396,11 +396,3 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def newest_versions(releases: Sequence[Release]) -> dict[tuple[Kind, str], str]:
-    """The version released last, by kind and name."""
-    found: dict[tuple[Kind, str], str] = {}
-    for release in releases:
-        found.setdefault((release.kind, release.name), release.version)
-    return found
