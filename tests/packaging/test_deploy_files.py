@@ -20,8 +20,9 @@ from citybrain_cli.main import main
 from citybrain_cli.up import broker
 from cloud import config as core_config
 from cloud.ingest import config as worker_config
-from cloud.ingest import worker
+from cloud.ingest.members import SHARD_SPACE
 from edge import config as edge_config
+from protocols.uplink.topics import SHARDS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -129,7 +130,7 @@ def test_mounted_configuration_is_read_by_its_reader() -> None:
 
 
 def test_worker_health_looks_at_the_workers_own_locks() -> None:
-    assert f"classid = {worker._LOCK_SPACE}" in SERVICES["worker"]["healthcheck"]["test"][-1]
+    assert f"classid = {SHARD_SPACE} and objid < {SHARDS}" in SERVICES["worker"]["healthcheck"]["test"][-1]
 
 
 def test_mount_targets_are_what_the_commands_read() -> None:
