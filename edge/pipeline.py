@@ -231,6 +231,10 @@ class Pipeline:
                     self._keep(alias, point, kind)
             self._engine.clock_stepped(delta_ms)
             self._happenings.clock_stepped(delta_ms)
+            try:
+                self._outbox.clock_stepped(delta_ms)
+            except StoreError as error:
+                log.warning("rows keep the age the old clock gave them: %s", error)
             log.warning("the clock was set: %+.3f s", delta_ms / 1000)
         self._take(events)
 

@@ -345,6 +345,11 @@ class Outbox:
                 self._limit_bytes = max(min(self._max_bytes, self._payload_bytes), _ROOM_BYTES)
             return
 
+    def clock_stepped(self, delta_ms: int) -> None:
+        """The clock was set: no row has waited longer, or less long, because of that. Raises StoreError."""
+        with self._file.transaction("the time") as db:
+            db.execute("update batch set made_ms = made_ms + ?", (delta_ms,))
+
     def expire(self, now_ms: int, ttl_ms: Mapping[Lane, int]) -> Lost:
         """Rows not yet sent that have waited longer than their lane's time become stones (``expired``)."""
         older_than = {_LANE_NUMBER[lane]: now_ms - ttl for lane, ttl in ttl_ms.items() if lane != "event"}
@@ -433,7 +438,8 @@ class Outbox:
 
     def depth(self, now_ms: int) -> OutboxDepth:
         with self._file.reading() as db:
-            counts = dict(db.execute("select lane, count(*) from batch group by lane").fetchall())
+            waiting = "select lane from batch union all select lane from parked"
+            counts = dict(db.execute(f"select lane, count(*) from ({waiting}) group by lane").fetchall())  # noqa: S608
             oldest = db.execute("select min(made_ms) from batch").fetchone()[0]
             thinned = db.execute("select sum(thinned) from lane").fetchone()[0]
         return OutboxDepth(

@@ -99,6 +99,8 @@ def test_an_alarm_rises_and_clears_as_ever_after_a_step(tmp_path: Path, delta_ms
         site.wall.off_ms = delta_ms
         await site.measures(5, 0.0)
         assert site.alarms() == [], "a step is no silence of the device"
+        depth = site.parts.outbox.depth(site.parts.clock.now_ms())
+        assert 4_000 <= depth.oldest_ms <= 7_000, "no row grows old by it"
         await site.measures(90, 60.0)
         kinds = [state for _, state in site.alarms()]
         assert "raise" in kinds, "the rules are not blind after a step back"
