@@ -291,7 +291,7 @@ class Feeder:
     def drained(self, *, timeout_s: float = 40.0) -> None:
         """Wait until the core has acknowledged everything."""
         until(
-            lambda: self._error is not None or not sum(self.outbox.depth(0).rows.values()),
+            lambda: self._error is not None or not (self.outbox.parked() or sum(self.outbox.depth(0).rows.values())),
             f"the outbox of {self.name} is empty",
             timeout_s=timeout_s,
         )
