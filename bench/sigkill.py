@@ -31,7 +31,7 @@ from citybrain_cli.chaos import book as books  # noqa: E402
 from citybrain_cli.chaos import verdict  # noqa: E402
 from citybrain_cli.chaos.site import Site  # noqa: E402
 from citybrain_cli.chaos.system import Load, System  # noqa: E402
-from citybrain_cli.up.report import outbox_totals  # noqa: E402
+from citybrain_cli.proof.books import read_outbox  # noqa: E402
 
 #: An agent is killed so many seconds after its first acknowledgement of this life.
 LIVES_S = (0.5, 2.0)
@@ -89,7 +89,8 @@ def _ours(system: System, runs: int, draw: random.Random) -> dict[str, Any]:
             # Not by the number of events alone: commits in doubt that were kept stand in for some still under way.
             row = conn.execute("select coalesce(sum(events), 0) from lane_cursor").fetchone()
             enough = row is not None and int(row[0]) >= book.events
-            return enough and not outbox_totals(agent.folder / "outbox.db")["waiting"]
+            kept = read_outbox(agent.folder / "outbox.db")
+            return enough and kept is not None and not kept.waiting
 
         _wait("everything acknowledged is committed", _DRAIN_S, drained)
         agent.member.stop()
