@@ -94,6 +94,18 @@ def grant(core: Core, name: str, role: str, department: str = "*", district: str
         conn.execute("update operator set department = %s, district = %s where name = %s", [department, district, name])
 
 
+def reopen(core: Core, key: str) -> int:
+    """The case of that alarm stands at its beginning again, whatever other tests did with it."""
+    with core.db() as conn:
+        row = conn.execute(
+            "update case_file set state = 'reported', closed_at = null where case_id in "
+            "(select case_id from case_alarm where alarm_id = %s) returning case_id",
+            [city.alarm_id(key)],
+        ).fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
 def client_of(core: Core, name: str, password: str = NEW_PASSWORD) -> httpx.Client:
     client = httpx.Client(base_url=f"{core.url}/api/v1", timeout=20)
     answer = client.post("/login", json={"name": name, "password": password})

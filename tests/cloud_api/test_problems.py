@@ -62,4 +62,4 @@ def test_without_log_in(core: Core) -> None:
         answer = httpx.get(f"{core.url}/api/v1{path}")
         problem(answer, 401, "auth.required")
         assert answer.headers["www-authenticate"] == "Bearer"
-    assert httpx.get(f"{core.url}/api/v1/health").json() == {"ok": True, "database": True, "live": True}
+    assert httpx.get(f"{core.url}/api/v1/health").json() == {"ok": True, "database": True, "live": True, "disk": "ok"}

@@ -18,7 +18,7 @@ from cloud.auth.errors import Locked
 from cloud.auth.second_factor import STEP_S, SecondFactor
 from cloud.auth.throttle import Addresses, Strangers
 from tests.cloud_api import city
-from tests.cloud_api.conftest import NEW_PASSWORD, Core, add_operator, client_of, grant
+from tests.cloud_api.conftest import NEW_PASSWORD, Core, add_operator, client_of, grant, reopen
 from tests.cloud_api.test_problems import problem
 
 FACTOR = SecondFactor(b"k" * 32)
@@ -350,9 +350,8 @@ def test_a_machine_has_no_log_in(core: Core) -> None:
 
 def test_evidence_is_opened_for_a_case_and_that_is_kept(core: Core) -> None:
     grant(core, "opener", "clerk", "street")
-    opener = client_of(core, "opener")
+    opener, case = client_of(core, "opener"), reopen(core, "lane-1")
     with core.db() as conn:
-        case = city.case_id(conn, "lane-1")
         masked = conn.execute(
             "select evidence -> 0 ->> 'sha256' from alarm where alarm_id = %s", [city.alarm_id("lane-1")]
         ).fetchone()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.cloud_api import city
-from tests.cloud_api.conftest import Core, client_of, grant
+from tests.cloud_api.conftest import Core, client_of, grant, reopen
 
 TABLE = Path(__file__).with_name("who_may_what.csv")
 ROWS = list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
@@ -47,6 +47,8 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def people(core: Core) -> Iterator[dict[str, httpx.Client]]:
+    for _, _, key in (PLACES["baohe"], PLACES["shushan"]):
+        reopen(core, key)
     clients = {"nobody": httpx.Client(base_url=f"{core.url}/api/v1", timeout=20)}
     for name, (role, department, district) in PEOPLE.items():
         grant(core, name, role, department, district)
