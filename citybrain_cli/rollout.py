@@ -31,6 +31,7 @@ def add(cloud: Any) -> None:
     for kind in ("models", "packs", "templates"):
         new.add_argument(f"--{kind}", metavar="NAME=VERSION", action="append", default=[])
     new.add_argument("--gateway", action="append", default=[], help="gateway id; again for more")
+    new.add_argument("--group", action="append", default=[], help="members of a group as it is now; again for more")
     new.add_argument("--gateways-file", type=Path, help="file with one gateway id a line")
     new.add_argument("--all", action="store_true", help="every gateway there is")
     new.add_argument("--waves", default="1%,10%,50%,100%", help="numbers or percentages, counted from the start")
@@ -91,12 +92,16 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _gateways(options: argparse.Namespace, conn: Any) -> list[str]:
+    from cloud.fleet.listing import group_ids
+
     names = list(options.gateway)
     if options.gateways_file is not None:
         try:
             names += [line.strip() for line in options.gateways_file.read_text("utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{options.gateways_file}: {error}") from error
+    for group in options.group:
+        names += group_ids(conn, group)
     if options.all:
         names += [row[0] for row in conn.execute("select gateway_id from gateway")]
     return sorted(set(names))

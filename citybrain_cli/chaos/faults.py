@@ -33,7 +33,6 @@ class Fault:
     inject: Act
     heal: Act
     needs_disk: str = ""
-    by_name_only: bool = False  # not part of ``all``
 
 
 def _agent(system: System, planned: Planned) -> Agent:
@@ -188,19 +187,9 @@ _ALL = (
     _fault("black-hole", "network", (5, 20), "黑洞：连接还在，包全丢", _weather(swallow=True)),
     _fault("loss-delay", "network", (5, 20), "丢包 20 %，延时 500 ms", _weather(loss=0.2, delay_s=0.25)),
     _fault("clock-step", "clock", (3, 10), "网关时钟跳变", (_step_clock, _set_clock)),
+    _fault("clock-lost", "clock", (3, 10), "网关时钟回到 1970 年", (_lose_clock, _set_clock)),
 )
-#: Readings of 1970 are older than any retention keeps: where it runs, it takes them before they are corrected.
-_BY_NAME = (
-    Fault(
-        Kind("clock-lost", "clock", (3, 10)),
-        "网关时钟回到 1970 年",
-        "as elsewhere, if the retention policy keeps readings of 1970",
-        _lose_clock,
-        _set_clock,
-        by_name_only=True,
-    ),
-)
-FAULTS: Mapping[str, Fault] = {fault.kind.name: fault for fault in (*_ALL, *_BY_NAME)}
+FAULTS: Mapping[str, Fault] = {fault.kind.name: fault for fault in _ALL}
 
 
 def choose(names: str) -> list[Fault]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.deps import Caller, ConnDep, may
 from cloud.api.problems import Problem, not_found
+from cloud.api.routes_updates import RepositoryDep
 from cloud.identity import label
 from cloud.identity.claims import Made, Wanted
 from cloud.identity.codes import label_text
@@ -18,6 +19,7 @@ from cloud.identity.desk import IdentityDesk
 from cloud.identity.enrolment import Enrolled
 from cloud.identity.errors import IdentityRefused
 from cloud.query import identity as identity_query
+from cloud.updates.repository import Repository
 from protocols.core.errors import ConfigError
 from protocols.uplink.topics import SHARDS
 
@@ -59,6 +61,7 @@ class EnrolOut(BaseModel):
     broker: str
     not_after: dt.datetime
     now_ms: int
+    updates_root: str = Field(default="", description="Trusted root of signed updates (TUF), JSON; empty: none here.")
 
 
 class ClaimIn(_Strict):
@@ -146,7 +149,7 @@ async def root(found: DeskDep) -> RootOut:
 
 
 @router.post("/enrol", dependencies=[Depends(small)])
-async def enrol(body: EnrolIn, request: Request, found: DeskDep) -> EnrolOut:
+async def enrol(body: EnrolIn, request: Request, found: DeskDep, repository: RepositoryDep) -> EnrolOut:
     """A one-time code and a certificate request for a certificate. Refusals are counted and slowed (429)."""
     try:
         enrolled = await found.enrol(body.code, body.csr, _peer(request))
@@ -154,7 +157,16 @@ async def enrol(body: EnrolIn, request: Request, found: DeskDep) -> EnrolOut:
         raise _problem(error) from error
     except ConfigError as error:
         raise _set_up(error) from error
-    return await _out(found, enrolled)
+    out = await _out(found, enrolled)
+    return out.model_copy(update={"updates_root": _updates_root(repository)})
+
+
+def _updates_root(repository: Repository | None) -> str:
+    """What a gateway trusts from now on; a city without signed updates has none to give."""
+    try:
+        return repository.trusted_root().decode() if repository is not None and repository.exists() else ""
+    except (ConfigError, OSError):
+        return ""
 
 
 @router.post("/enrol/renew", dependencies=[Depends(small)])

@@ -18,6 +18,14 @@ from cloud.audit.log import Entry, record
 from cloud.store import timescale
 
 _ROWS_AT_ONCE = 20_000
+#: Times by clocks that were wrong, or not known to be right: what says 1970 may be of this morning. Its age is
+#: counted from the day on which the core heard of it. Needs %(now)s and %(days)s.
+_DOUBTED: LiteralString = (
+    "doubted as materialized (select gateway_id, first_at, last_at from ledger_gap where kind = 'clock_unknown'"
+    " and told_at > %(now)s - make_interval(days => %(days)s)"
+    " union all select gateway_id, from_at, to_at from clock_correction"
+    " where told_at > %(now)s - make_interval(days => %(days)s))"
+)
 
 _OTHERS: dict[str, LiteralString] = {
     "dead_letter": "delete from dead_letter where dead_letter_id in (select dead_letter_id from dead_letter"
@@ -82,17 +90,30 @@ def _whole_days(conn: Connection[Any], now: datetime) -> Removed | None:
         return None
     for (name,) in conn.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-        " where i.inhparent = 'reading'::regclass and c.relname ~ '^reading_[0-9]{8}$' order by c.relname limit 1"
+        " where i.inhparent = 'reading'::regclass and c.relname ~ '^reading_[0-9]{8}$' order by c.relname"
     ).fetchall():
         day = datetime.strptime(name[len("reading_") :], "%Y%m%d").replace(tzinfo=UTC)
         if day + timedelta(days=1) > before:
             return None
+        if _in_doubt(conn, day, now, row[0]):
+            continue
         # Detaching for good takes a lock of a moment; whoever reads or writes other days waits no longer than that.
         conn.execute("set local lock_timeout = '2s'")
         conn.execute(build.SQL("drop table {}").format(build.Identifier(name)))
         _note(conn, day + timedelta(days=1))
         return Removed("reading", None, f"day {day:%Y-%m-%d}")
     return None
+
+
+def _in_doubt(conn: Connection[Any], day: datetime, now: datetime, days: int) -> bool:
+    """Whether a wrong clock has stamped readings of this day."""
+    found = conn.execute(
+        build.SQL("with ")
+        + build.SQL(_DOUBTED)
+        + build.SQL(" select 1 from doubted where first_at < %(until)s and last_at >= %(since)s limit 1"),
+        {"now": now, "days": days, "since": day, "until": day + timedelta(days=1)},
+    )
+    return found.fetchone() is not None
 
 
 def _note(conn: Connection[Any], until: datetime) -> None:
@@ -121,12 +142,17 @@ def _class_days(conn: Connection[Any], now: datetime) -> Removed | None:
         if before - done < timedelta(hours=1):
             continue
         removed = conn.execute(
-            "with mine as materialized (select s.series_id from series s join device d using (device_id)"
-            " where (policy_of(d.device_type)).device_class = %(class)s)"
-            " delete from reading r using (select r.tableoid, r.ctid from reading r join mine using (series_id)"
-            " where r.ts < %(before)s limit %(most)s) old where r.tableoid = old.tableoid and r.ctid = old.ctid"
-            " and r.ts < %(before)s",
-            {"class": device_class, "before": before, "most": _ROWS_AT_ONCE},
+            build.SQL("with ")
+            + build.SQL(_DOUBTED)
+            + build.SQL(
+                ", mine as materialized (select s.series_id, d.gateway_id from series s join device d using (device_id)"
+                " where (policy_of(d.device_type)).device_class = %(class)s)"
+                " delete from reading r using (select r.tableoid, r.ctid from reading r join mine m using (series_id)"
+                " where r.ts < %(before)s and not exists (select from doubted x where x.gateway_id = m.gateway_id"
+                " and r.ts between x.first_at and x.last_at) limit %(most)s) old"
+                " where r.tableoid = old.tableoid and r.ctid = old.ctid and r.ts < %(before)s"
+            ),
+            {"class": device_class, "before": before, "most": _ROWS_AT_ONCE, "now": now, "days": days},
         ).rowcount
         if removed < _ROWS_AT_ONCE:
             conn.execute(

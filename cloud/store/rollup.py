@@ -174,6 +174,16 @@ def _make_day(conn: Connection[Any], start: datetime) -> None:
     conn.execute("update rollup_state set done_day = %(b)s", span)
 
 
+#: A wrong clock said that it was then, long ago: what is to be kept of it is in the hour in which it truly was, and
+#: until that is known in the readings (retention.py leaves them).
+_DOUBTED: LiteralString = """
+    exists (select from ledger_gap g where g.kind = 'clock_unknown' and g.gateway_id = d.gateway_id
+               and g.first_at < t.hour + interval '1 hour' and g.last_at >= t.hour)
+    or exists (select from clock_correction c where c.gateway_id = d.gateway_id
+                  and c.from_at < t.hour + interval '1 hour' and c.to_at > t.hour)
+"""
+
+
 def make_anew(conn: Connection[Any]) -> int:
     """Hours for which something came late: some of them, in one transaction. Returns how many."""
     with conn.transaction():
@@ -183,7 +193,8 @@ def make_anew(conn: Connection[Any]) -> int:
             " select t.series_id, t.hour, t.hour < coalesce(r.raw_until, '-infinity'), p.m1_days is distinct from 0"
             " from (select distinct series_id, hour from taken) t join series using (series_id)"
             " join device d using (device_id) cross join lateral policy_of(d.device_type) p"
-            " left join retention_done r using (device_class)",
+            " left join retention_done r using (device_class)"
+            f" where t.hour >= coalesce(r.raw_until, '-infinity') or not ({_DOUBTED})",
             (_DIRTY_AT_ONCE,),
         ).fetchall()
         if not rows:

@@ -14,6 +14,7 @@ import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edge.identity.core_client import ask, fetch_root
@@ -69,7 +70,8 @@ def enrol(claim: Claim, config_path: Path, now_s: float, *, web_ca: str = "") ->
     files.take(request, certificate, root)
     write_settings(
         config_path,
-        {
+        _updates(said.get("updates_root"), claim, folder, web_ca)
+        | {
             "gateway": {"id": gateway, "shard": shard},
             "mqtt": {"url": broker, "ca_file": str(files.ca), "cert_file": str(files.identity)},
             "identity": {"core": claim.core, "folder": str(folder), **({"ca_file": web_ca} if web_ca else {})},
@@ -77,6 +79,17 @@ def enrol(claim: Claim, config_path: Path, now_s: float, *, web_ca: str = "") ->
         drop={"mqtt": ("username", "password_file", "key_file")},
     )
     return Enrolled(gateway, shard, broker, not_after)
+
+
+def _updates(root: object, claim: Claim, folder: Path, web_ca: str) -> dict[str, dict[str, Any]]:
+    """The trusted root of signed updates, kept and named in the configuration, if the city has one."""
+    if not isinstance(root, str) or not root:
+        return {}
+    path = folder / "updates-root.json"
+    path.write_text(root, encoding="utf-8")
+    ca_file = "" if web_ca == "system" else web_ca or str(folder / "ca.pem")
+    url = claim.core.rstrip("/") + "/updates/"
+    return {"updates": {"url": url, "root_file": str(path), "ca_file": ca_file}}
 
 
 def _context(root_pem: str, web_ca: str, now_s: float) -> ssl.SSLContext:

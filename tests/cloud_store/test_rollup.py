@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -154,6 +154,30 @@ def test_a_class_of_devices_may_be_kept_for_a_shorter_time(store: Store) -> None
     names = "select device_id, count(*) from reading join series using (series_id) group by 1 order by 1"
     assert store.all(names) == [("meter-1", 3), ("meter-2", 1)]
     assert store.one("select count(*) from rollup_1h") == 6
+
+
+@pytest.mark.parametrize("said_ms", [90_000, T0_MS - 200 * 86_400_000])
+def test_what_a_clock_without_the_time_stamped_is_as_old_as_the_word_of_it(store: Store, said_ms: int) -> None:
+    """A gateway from the store room, or one that starts at 1970: its readings of today look older than any keeping."""
+    store.conn.execute("update retention_policy set raw_days = 10")
+    store.commit([(0, said_ms + n * 1000, n) for n in range(20)], clock=1, clock_run=2)
+    store.commit([(0, T0_MS - 60 * 86_400_000, 5)])  # and one that is old indeed
+    store.passes(8 * DAY)
+    store.tidy()
+    assert store.one("select count(*) from reading") == 20
+    offset_ms = T0_MS - said_ms
+    told = ClockCorrection(said_ms, said_ms + 60_000, offset_ms, 1000, "boot", 2)
+    store.commit([], lane="event", corrections=(told,))
+    store.tidy()
+    assert store.one("select count(*) from reading") == 20
+    assert store.one("select count(*) from readings_true(%s, %s)", START, START + HOUR) == 20
+    # Eleven days after the core heard of them they go like all others.
+    heard = datetime.fromtimestamp(store.now_ms / 1000, UTC)
+    for table in ("ledger_gap", "clock_correction"):
+        store.conn.execute(f"update {table} set told_at = %s".encode(), (heard,))
+    store.passes(11 * DAY)
+    store.tidy()
+    assert store.one("select count(*) from reading") == 0
 
 
 def test_nothing_goes_that_is_not_rolled_up(store: Store) -> None:

@@ -32,6 +32,7 @@ from cloud.identity.broker.guard import Guard
 from cloud.identity.ca import LocalCa, write_private
 from cloud.identity.codes import label_text
 from cloud.identity.config import IdentitySettings
+from cloud.updates.config import UpdatesSettings
 from edge.identity.enrol import Enrolled, enrol, read_label
 from edge.identity.files import IdentityFiles
 from tests.fixtures.broker import _free_ports
@@ -48,7 +49,7 @@ def utc_now() -> dt.datetime:
 class Web:
     """The core's web process as gateways see it, on a port of its own."""
 
-    def __init__(self, dsn: str, root: Path, **identity: Any) -> None:
+    def __init__(self, dsn: str, root: Path, *, updates: UpdatesSettings | None = None, **identity: Any) -> None:
         self.dsn = dsn
         self.root = root
         self.port = _free_ports(1)[0]
@@ -61,6 +62,7 @@ class Web:
         self.settings = Settings(
             dsn=dsn, state_dir=str(root), console=False, listen=f"127.0.0.1:{self.port}",
             tls_cert=str(root / "web.pem"), tls_key=str(root / "web.key"), identity=self.identity,
+            updates=updates,
         )  # fmt: skip
         self.app = create_app(self.settings)
         config = uvicorn.Config(

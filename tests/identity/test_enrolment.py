@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cloud.identity import codes, revocation
 from cloud.identity.enrolment import MAX_ATTEMPTS, RENEWAL_PREFIX
+from cloud.updates.config import UpdatesSettings
+from cloud.updates.keys import Keys
+from cloud.updates.repository import Repository
 from edge.config import load
 from edge.identity.core_client import CoreRefused, fetch_root
 from edge.identity.enrol import Claim, enrol, read_label
@@ -51,6 +54,19 @@ def refusals(web: Web) -> list[str]:
             "select detail ->> 'note' from audit_entry where action = 'gateway.enrol.refused' order by entry_id"
         )
         return [row[0] for row in rows]
+
+
+def test_a_city_with_signed_updates_hands_out_its_trusted_root(dsn: str, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "updates")
+    keys = Keys(tmp_path / "offline", b"a passphrase of the city")
+    repository.create(keys, utc_now())
+    (tmp_path / "core").mkdir()
+    with Web(dsn, tmp_path / "core", updates=UpdatesSettings(folder=str(tmp_path / "updates"))) as web:
+        web.enrol("gw-u", tmp_path / "gw-u")
+        read = load(tmp_path / "gw-u" / "gateway.toml")
+        assert Path(read.updates.root_file).read_bytes() == repository.trusted_root()
+        assert read.updates.url == web.url + "/updates/"
+        assert Path(read.updates.ca_file).read_text() == files_of(tmp_path / "gw-u").ca.read_text()
 
 
 def test_from_the_label_to_a_configuration(web: Web, tmp_path: Path) -> None:
