@@ -15,16 +15,17 @@ from protocols.uplink.digest import add, digest, series_hash
 _CHUNK = 200_000
 
 _COUNT = """
-select count(*), count(*) - count(distinct (r.series_id, r.ts, r.value, r.quality)), min(r.ts)
+select count(*), count(*) - count(distinct (r.series_id, r.ts, r.value, r.quality, r.clock_run)), min(r.ts)
   from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s
 """
 _READ = """
 select r.series_id, (extract(epoch from r.ts) * 1000)::bigint, r.value, r.quality, s.decimals, s.device_id, s.point
   from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s
 """
+#: Each run of the gateway's clock for itself: a clock that was set has shown an hour twice.
 _LATE = """
 select count(*) from (
-    select r.ts, max(r.ts) over (partition by r.tableoid, r.series_id order by r.ctid
+    select r.ts, max(r.ts) over (partition by r.tableoid, r.series_id, r.clock_run order by r.ctid
                                  rows between unbounded preceding and 1 preceding) as before
       from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s) x
  where ts < before
