@@ -132,7 +132,8 @@ class LastValues:
         self._repair.extend(row[0] for row in rows)
 
     def repair_some(self, conn: Connection[Any]) -> None:
-        """A few gateways more, for a fraction of a second: taking a shard over must not wait for this."""
+        """A few gateways more, for a fraction of a second: taking a shard over must not wait for this. Of two rows of
+        one moment nobody can tell here which came last, so that only a later moment counts."""
         until = time.monotonic() + _REPAIR_S
         while self._repair and time.monotonic() < until:
             conn.execute(
@@ -140,7 +141,7 @@ class LastValues:
                 " select s.series_id, r.ts, r.value, r.quality from series s join device d using (device_id)"
                 " cross join lateral last_true(s.series_id, now() + interval '10 minutes') r"
                 " where d.gateway_id = %s on conflict (series_id) do update set ts = excluded.ts,"
-                " value = excluded.value, quality = excluded.quality where excluded.ts >= last_value.ts",
+                " value = excluded.value, quality = excluded.quality where excluded.ts > last_value.ts",
                 (self._repair[-1],),
             )
             self._repair.pop()

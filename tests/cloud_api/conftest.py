@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,8 +36,9 @@ class Core:
         return psycopg.connect(self.dsn, autocommit=True)
 
 
-@pytest.fixture(scope="session")
-def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
+@contextmanager
+def a_core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
+    """A city and the application that serves it. What changes much takes one of its own."""
     dsn = new_database(postgres)
     now = datetime.now(UTC)
     with psycopg.connect(dsn, autocommit=True) as conn:
@@ -48,6 +50,12 @@ def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = Settings(dsn=dsn, state_dir=str(tmp_path_factory.mktemp("state")), console=False)
     with serving(create_app(settings)) as url:
         yield Core(url, dsn, now, first)
+
+
+@pytest.fixture(scope="session")
+def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
+    with a_core(postgres, tmp_path_factory) as found:
+        yield found
 
 
 class serving:

