@@ -10,8 +10,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from protocols.core.errors import ConfigError
 
 
@@ -47,6 +45,8 @@ def _who() -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
+    import psycopg
+
     from cloud.twin import service
 
     with psycopg.connect(options.dsn) as conn:
@@ -64,6 +64,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    import psycopg
+
     from cloud.twin import service
 
     with psycopg.connect(options.dsn) as conn:
@@ -73,6 +75,8 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _set(options: argparse.Namespace) -> int:
+    import psycopg
+
     from cloud.twin import service
 
     try:
@@ -86,6 +90,8 @@ def _set(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
+    import psycopg
+
     from cloud.twin import service
     from cloud.twin.diff import diff
 
@@ -100,6 +106,8 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _roll_back(options: argparse.Namespace) -> int:
+    import psycopg
+
     from cloud.twin import service
 
     with psycopg.connect(options.dsn) as conn:
