@@ -15,6 +15,8 @@ from dataclasses import dataclass
 TOLERANCE_MS = 120_000
 #: Loggers keep data for some weeks, and the outbox writes a reading's lag as 32 bits of milliseconds (24.8 days).
 OLDEST_MS = 20 * 86_400_000
+#: 2020-01-01: a clock before it has not been set since it was switched on.
+SET_MS = 1_577_836_800_000
 _SAME_LAG_MS = 2_500
 _STREAK = 3
 _REMEMBERED = 4096
@@ -58,6 +60,10 @@ class StationClock:
     def judge(self, upload: Upload, seen_ms: int) -> Verdict:
         """Judge an upload that arrived at ``seen_ms``."""
         data_ms, told_ms, name, digest = upload.data_ms, upload.told_ms, upload.name, upload.digest
+        if seen_ms < SET_MS <= (data_ms or 0):
+            # The gateway has no time itself: whose clock is wrong is plain, and nothing is learnt of the station's.
+            self._remember(name, digest)
+            return Verdict(data_ms, 0, name, skewed=False)
         lag_ms = seen_ms - told_ms if told_ms is not None else 0
         skewed = self._clock_is_wrong(lag_ms, name, digest, seen_ms)
         if not skewed and data_ms is not None and not -TOLERANCE_MS <= seen_ms - data_ms <= OLDEST_MS:
