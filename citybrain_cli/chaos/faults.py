@@ -189,8 +189,8 @@ _ALL = (
     _fault("loss-delay", "network", (5, 20), "丢包 20 %，延时 500 ms", _weather(loss=0.2, delay_s=0.25)),
     _fault("clock-step", "clock", (3, 10), "网关时钟跳变", (_step_clock, _set_clock)),
 )
-#: Nothing is lost under it, but two books do not agree with themselves yet: `citybrain proof` takes rows of two runs of a
-#: clock for one, and an upload of a station may stand under the gateway's time instead of its own.
+#: Nothing is lost under it, but two books do not agree with themselves yet: `citybrain proof` takes rows of two runs of
+#: a clock for one, and an upload of a station may stand under the gateway's time instead of its own.
 _BY_NAME = (
     Fault(
         Kind("clock-lost", "clock", (3, 10)),
