@@ -55,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"citybrain: this install lacks {error.name}; see `extras` in README.md", file=sys.stderr)
         return 2
+    except Exception as error:
+        # By its name: a gateway has no database library to import the class from.
+        if type(error).__module__.partition(".")[0] != "psycopg":
+            raise
+        print(f"citybrain: database: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
