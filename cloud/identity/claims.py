@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,14 @@ class Made:
     expires_at: dt.datetime
 
 
-def make(conn: Connection[Any], wanted: Wanted, who: str, now: dt.datetime, days: float) -> Made:
+def make(
+    conn: Connection[Any],
+    wanted: Wanted,
+    who: str,
+    now: dt.datetime,
+    days: float,
+    draw: Callable[[], Code] = new_code,
+) -> Made:
     """Enter the gateway and make its code; earlier codes of it that nobody used are void. Raises ConfigError."""
     check_name(wanted.gateway_id)
     if wanted.shard is not None and not 0 <= wanted.shard < SHARDS:
@@ -50,16 +58,24 @@ def make(conn: Connection[Any], wanted: Wanted, who: str, now: dt.datetime, days
             "update gateway_claim set voided_at = %s where gateway_id = %s and used_at is null and voided_at is null",
             (now, wanted.gateway_id),
         )
-        code = new_code()
         expires_at = now + dt.timedelta(days=days)
-        conn.execute(
-            "insert into gateway_claim (selector, secret_hash, gateway_id, shard, made_by, made_at, expires_at)"
-            " values (%s, %s, %s, %s, %s, %s, %s)",
-            (code.selector, code.hash, wanted.gateway_id, shard, who, now, expires_at),
-        )
+        code = _enter(conn, (wanted.gateway_id, shard, who, now, expires_at), draw)
         detail = {"shard": shard, "expires_at": expires_at.isoformat(), "selector": code.selector}
         record(conn, Entry(who, "gateway.claim", f"gateway/{wanted.gateway_id}", detail))
     return Made(wanted.gateway_id, shard, code, expires_at)
+
+
+def _enter(conn: Connection[Any], claim: tuple[Any, ...], draw: Callable[[], Code]) -> Code:
+    """A selector is short enough to be read out: among ten thousand codes two are alike now and then. Draw again."""
+    while True:
+        code = draw()
+        entered = conn.execute(
+            "insert into gateway_claim (selector, secret_hash, gateway_id, shard, made_by, made_at, expires_at)"
+            " values (%s, %s, %s, %s, %s, %s, %s) on conflict (selector) do nothing",
+            (code.selector, code.hash, *claim),
+        )
+        if entered.rowcount:
+            return code
 
 
 def _shard(conn: Connection[Any], wanted: Wanted) -> int:

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cloud.identity import codes, revocation
+from cloud.identity import claims, codes, revocation
 from cloud.identity.enrolment import MAX_ATTEMPTS, RENEWAL_PREFIX
 from cloud.updates.config import UpdatesSettings
 from cloud.updates.keys import Keys
@@ -67,6 +67,15 @@ def test_a_city_with_signed_updates_hands_out_its_trusted_root(dsn: str, tmp_pat
         assert Path(read.updates.root_file).read_bytes() == repository.trusted_root()
         assert read.updates.url == web.url + "/updates/"
         assert Path(read.updates.ca_file).read_text() == files_of(tmp_path / "gw-u").ca.read_text()
+
+
+def test_a_code_whose_short_name_is_taken_is_drawn_again(web: Web) -> None:
+    taken, fresh = codes.new_code(), codes.new_code()
+    drawn = iter([taken, taken, fresh])
+    with web.db() as conn:
+        for gateway, wanted in (("gw-drawn-1", taken), ("gw-drawn-2", fresh)):
+            made = claims.make(conn, claims.Wanted(gateway), "tester", utc_now(), 1.0, draw=lambda: next(drawn))
+            assert made.code == wanted
 
 
 def test_from_the_label_to_a_configuration(web: Web, tmp_path: Path) -> None:
