@@ -127,7 +127,7 @@ class Gateway:
         )
         up = topics.up(self.shard, self.name, "state")
         will = pb.State(online=False, epoch=1).SerializeToString()
-        flags = 0x04 | 1 << 3 | 0x20  # will, QoS 1, retained; the session persists
+        flags = 0x02 | 0x04 | 1 << 3 | 0x20  # a clean session; will, QoS 1, retained
         body = (
             text("MQTT") + bytes([4, flags]) + KEEPALIVE_S.to_bytes(2, "big") + text(self.name) + text(up)
             + len(will).to_bytes(2, "big") + will
@@ -136,7 +136,7 @@ class Gateway:
         answer = await asyncio.wait_for(reader.readexactly(4), 60)
         if answer[3]:
             raise ConnectionError(f"{self.name}: CONNACK {answer[3]}")
-        writer.write(packet(0x82, b"\x00\x01" + text(topics.down(self.shard, self.name, "+")) + b"\x01"))
+        writer.write(packet(0x82, b"\x00\x01" + text(topics.down(self.shard, self.name, "+")) + b"\x00"))
         answer = await asyncio.wait_for(reader.readexactly(5), 60)
         if answer[4] == 0x80:
             raise ConnectionError(f"{self.name}: may not subscribe")

@@ -84,12 +84,12 @@ class ShardSession:
             self._client.connect_async(host, port, self._keepalive_s)
 
     def acknowledge_gateway(self, gateway: str, ack: pb.Ack) -> None:
-        self._client.publish(topics.down(self.shard, gateway, "ack"), ack.SerializeToString(), qos=1)
+        self._client.publish(topics.down(self.shard, gateway, "ack"), ack.SerializeToString(), qos=0)
 
     def _greet(self) -> None:
         """Tell the shard's gateways that somebody listens: what was published before has found no subscriber."""
         for gateway in self._gateways():
-            self._client.publish(topics.down(self.shard, gateway, "hello"), b"", qos=1)
+            self._client.publish(topics.down(self.shard, gateway, "hello"), b"", qos=0)
 
     def send_down(self, gateway: str, channel: str, payload: bytes) -> Callable[[], bool]:
         """Publish an order or a document; the result says whether the broker has confirmed it."""

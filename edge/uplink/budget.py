@@ -2,13 +2,15 @@
 
 Alarms and device states always go; a fifth of the budget is kept for them. Readings go while the rest lasts. A backlog
 and pictures take only what the day has left over so far: their part of the budget becomes free evenly over the day.
-What was spent is written down (`state` of the outbox), so a restart does not begin a new day.
+What was spent is written down (`state` of the outbox), so a restart does not begin a new day; nor does a clock that is
+set: a day has one budget however often the clock comes by it, and what was spent before the clock was known counts.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from protocols.uplink.topics import Lane
 
@@ -16,24 +18,42 @@ _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 #: Providers in China bill by the day of UTC+8; there is one zone.
 _ZONE_MS = 8 * _HOUR_MS
 _FOR_ALARMS = 0.2
+#: Written down after so many bytes, or a hundredth of the budget if that is less: what a power cut may forget.
 _SAVE_EVERY_BYTES = 64 << 10
+#: 2020-01-01: a clock before it has not been set since the gateway was switched on.
+_CLOCK_SET_MS = 1_577_836_800_000
+#: Days and hours that the clock may come back to and find what was spent in them.
+_REMEMBERED = 4
 
 
 @dataclass(slots=True)
 class _Span:
-    """One day or hour: its number since 1970 and what was spent in it."""
+    """One day or hour: its number since 1970 and what counts against it. ``brought``: the part of that which was spent
+    under a later number, before the clock was set back. ``earlier``: by number, what was spent in spans left since."""
 
     length_ms: int
     limit_bytes: int
     number: int = 0
     spent: int = 0
+    brought: int = 0
+    earlier: dict[int, int] = field(default_factory=dict)
 
     def turn(self, now_ms: int) -> None:
-        """A new span begins when its time has come; a clock set back does not give a second budget for the same day,
-        one that had been far ahead does not stop the next."""
+        """A new span begins when its time has come. A clock set back brings along what was spent; one that comes to be
+        known does too, and then the names that the spans had before mean nothing any more."""
         number = (now_ms + _ZONE_MS) // self.length_ms
-        if number > self.number or number < self.number - 1:
-            self.number, self.spent = number, 0
+        if number == self.number:
+            return
+        own, back = self.spent - self.brought, number < self.number
+        first_known = (_CLOCK_SET_MS + _ZONE_MS) // self.length_ms
+        self.earlier[self.number] = own
+        found = self.number < first_known <= number
+        if found:
+            self.earlier = {name: spent for name, spent in self.earlier.items() if name >= first_known}
+        self.spent = self.earlier.pop(number, 0) + (own if back or found else 0)
+        self.number, self.brought = number, own if back else 0
+        for name in list(self.earlier)[:-_REMEMBERED]:
+            del self.earlier[name]
 
     def held_back(self, now_ms: int) -> set[Lane]:
         if not self.limit_bytes:
@@ -53,6 +73,9 @@ class Budget:
             "day": _Span(_DAY_MS, round(day_mb * 1_000_000)),
             "hour": _Span(_HOUR_MS, round(hour_mb * 1_000_000)),
         }
+        limits = [span.limit_bytes for span in self._spans.values() if span.limit_bytes]
+        least = min([_SAVE_EVERY_BYTES, *(limit // 100 for limit in limits)])
+        self._save_every_bytes = max(1, least)
         self._unsaved = 0
         if saved is not None:
             self._read(saved)
@@ -60,11 +83,23 @@ class Budget:
     def _read(self, saved: bytes) -> None:
         """A saved state that makes no sense counts as none."""
         try:
-            for name, (number, spent) in json.loads(saved).items():
-                if name in self._spans:
-                    self._spans[name].number, self._spans[name].spent = int(number), int(spent)
-        except (ValueError, TypeError, AttributeError):
-            self._unsaved = _SAVE_EVERY_BYTES
+            found = {name: (int(number), int(spent)) for name, (number, spent) in json.loads(saved).items()}
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            self._unsaved = self._save_every_bytes
+            return
+        for name, (number, spent) in found.items():
+            span = self._spans.get(name.partition(" ")[0])
+            if span is None or spent < 0:
+                continue
+            match name.partition(" ")[2]:
+                case "":
+                    span.number, span.spent = number, spent
+                case "brought":
+                    span.brought = spent
+                case _:
+                    span.earlier[number] = spent
+        for span in self._spans.values():
+            span.brought = min(span.brought, span.spent)
 
     @property
     def metered(self) -> bool:
@@ -89,7 +124,15 @@ class Budget:
 
     def save(self, *, anyway: bool = False) -> bytes | None:
         """What to write down now; None while it is too little to be worth a disk's write."""
-        if not self.metered or (self._unsaved < _SAVE_EVERY_BYTES and not anyway):
+        if not self.metered or (self._unsaved < self._save_every_bytes and not anyway):
             return None
         self._unsaved = 0
-        return json.dumps({name: [span.number, span.spent] for name, span in self._spans.items()}).encode()
+        return json.dumps(dict(self._books())).encode()
+
+    def _books(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Pairs (number, spent) throughout: an agent from before the other names reads what it knows."""
+        for name, span in self._spans.items():
+            yield name, (span.number, span.spent)
+            yield f"{name} brought", (span.number, span.brought)
+            for number, (earlier, spent) in enumerate(span.earlier.items()):
+                yield f"{name} earlier {number}", (earlier, spent)

@@ -79,7 +79,7 @@ class MqttSession:
         self.pace = Pace()
         self.on_room: Callable[[], None] = lambda: None  # the broker took something: there is room for more
         self._client = client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=mqtt.MQTTv311
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True, protocol=mqtt.MQTTv311
         )
         client.max_inflight_messages_set(0)  # the windows of the sender bound it
         client.connect_timeout = _CONNECT_TIMEOUT_S / 2
@@ -107,7 +107,7 @@ class MqttSession:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await self._dial()
                 await self._ready
-                self._client.subscribe(subscription, qos=1)
+                self._client.subscribe(subscription, qos=0)
                 await self._subscribed
         except TimeoutError:
             raise LinkTimeout(f"broker {self._host}:{self._port} accepts but does not answer") from None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from edge.clock import Clock
 from edge.config import MqttConfig
+from edge.mqtt_url import split_urls
 from edge.outbox import Outbox, Row
 from edge.uplink.account import Books, Losses
 from edge.uplink.answers import Answers
@@ -75,6 +76,7 @@ class Uplink:
         self._wake = asyncio.Event()
         self._again = asyncio.Event()
         self._turn = 0  # attempts to connect: of several broker nodes each has its turn
+        self._nodes = len(split_urls(config.url))
         self._first_contact = True
         self._behind: dict[Lane, tuple[int, int]] = {}
         self.live = False
@@ -127,7 +129,8 @@ class Uplink:
             if asyncio.get_running_loop().time() - started > _GOOD_SESSION_S:
                 backoff_s = _BACKOFF_FIRST_S
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
+            if self._turn % self._nodes == 0:  # of a cluster every node has been asked
+                backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
 
     def _topic(self, channel: str) -> str:
         return topics.up(self._shard, self._gateway, channel)
