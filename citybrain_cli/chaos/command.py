@@ -58,8 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         for fault in FAULTS.values():
             low, high = fault.kind.length_s
-            only = " (not in all)" if fault.by_name_only else ""
-            print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}{only}")
+            print(f"{fault.kind.name:20} {low:4g}-{high:g} s  {fault.zh}; afterwards {fault.expect}")
         return 0
     if options.power_cuts:
         return _power_cuts(options)

@@ -10,7 +10,9 @@ It is started as anybody else's agent would be (``--agent-command``), with the s
         --folder FOLDER --book FILE --control FILE --readings RATE --events RATE [--max-mb 256] [--every 0.1]
 
 ``control`` is a JSON object, written anew by the harness: ``produce`` (false: make nothing more, go on sending) and
-``clock_offset_ms`` (what to add to the machine's clock: a stepped clock). SIGTERM ends it.
+``clock_offset_ms`` (what to add to the machine's clock: a stepped one, or one that begins in 1970). As in the agent, a
+ClockGuard stands before that clock: it numbers the clock's runs and says later by how much one was wrong. SIGTERM
+ends it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import json
 import logging
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,8 +30,11 @@ import numpy as np
 
 from citybrain_cli.chaos.book import SPREAD, BookWriter, Commit
 from edge.agent import open_outbox
+from edge.clock import WallClock
+from edge.clock_guard import ClockGuard
 from edge.config import MqttConfig
 from edge.outbox import Outbox, Pending
+from edge.timekeeper import STATE as CLOCK_STATE
 from edge.uplink.uplink import Uplink
 from protocols.core.errors import ConfigError, StoreError
 from protocols.core.model import Event, SeriesInfo
@@ -44,11 +48,9 @@ COMMIT_S = 0.1
 _RETRY_S = 0.25
 _MOST_BEHIND_S = 1.0  # after a pause no more than this is made up for; the rest is simply not produced
 _SERIES_A_DEVICE = 10
-#: 2020-01-01: an earlier clock has not been set since the machine was switched on.
-_CLOCK_SET_MS = 1_577_836_800_000
 
 
-class ControlledClock:
+class ControlledClock(WallClock):
     """The machine's clock and an offset that the harness may change while we run."""
 
     def __init__(self, control: Path) -> None:
@@ -71,7 +73,7 @@ class ControlledClock:
         self._seen_ns, self._offset_ms, self.produce = changed_ns, offset_ms, produce
 
     def now_ms(self) -> int:
-        return max(0, time.time_ns() // 1_000_000 + self._offset_ms)
+        return max(0, super().now_ms() + self._offset_ms)
 
 
 def shape(gateway: str, readings_per_s: float) -> tuple[list[tuple[str, str]], int]:
@@ -87,11 +89,11 @@ class Source:
     """Makes what is due each :data:`COMMIT_S` and commits it; refused by the disk, it tries the same again."""
 
     def __init__(
-        self, outbox: Outbox, book: BookWriter, clock: ControlledClock, series: list[tuple[str, str]], step_ms: int
+        self, outbox: Outbox, book: BookWriter, guard: ClockGuard, series: list[tuple[str, str]], step_ms: int
     ) -> None:
         self._outbox = outbox
         self._book = book
-        self._clock = clock
+        self._guard = guard
         self._step_ms = step_ms
         self._number = np.arange(len(series), dtype=np.int64)
         self._alias = np.array(
@@ -102,16 +104,27 @@ class Source:
 
     def make(self, lane: Lane, ticks: int, events: int) -> tuple[Commit, list[Pending]]:
         """The next so many ticks and events, entered in the book as meant."""
-        now_ms = self._clock.now_ms()
+        self._guard.look()
+        now_ms = self._guard.now_ms()
+        steps, corrections = self._guard.take()  # the agent would tell of the steps; the book has no event for them
+        if steps:
+            self._outbox_stepped(sum(step.delta_ms for step in steps))
         first_ms = max(0, now_ms - ticks * self._step_ms)
         commit = self._book.intend(lane, ticks, first_ms, events)
-        clock = wire.CLOCK_SET if now_ms >= _CLOCK_SET_MS else wire.CLOCK_UNKNOWN
+        clock, run = wire.CLOCK_SET if self._guard.known else wire.CLOCK_UNKNOWN, self._guard.run
         pending: list[Pending] = []
-        if commit.events:
-            pending.append(Pending("event", events=self._events(commit.events, now_ms), clock=clock))
+        if commit.events or corrections:
+            made = self._events(commit.events, now_ms) if commit.events else []
+            pending.append(Pending("event", events=made, corrections=corrections, clock=clock, clock_run=run))
         if commit.ticks:
-            pending.append(Pending(lane, readings=self._readings(commit.ticks, first_ms), clock=clock))
+            pending.append(Pending(lane, self._readings(commit.ticks, first_ms), clock=clock, clock_run=run))
         return commit, pending
+
+    def _outbox_stepped(self, delta_ms: int) -> None:
+        try:
+            self._outbox.clock_stepped(delta_ms)
+        except StoreError as error:
+            log.warning("rows keep the age the old clock gave them: %s", error)
 
     def _readings(self, ticks: tuple[int, int], first_ms: int) -> Readings:
         tick = np.arange(ticks[0], ticks[1] + 1, dtype=np.int64)
@@ -141,7 +154,12 @@ class Source:
         """Until the disk takes it. Raises StoreError for a file that is damaged."""
         while True:
             try:
-                await asyncio.to_thread(self._outbox.commit, pending, now_ms=self._clock.now_ms())
+                await asyncio.to_thread(
+                    self._outbox.commit,
+                    pending,
+                    now_ms=self._guard.now_ms(),
+                    state={CLOCK_STATE: self._guard.saved()} if self._guard.due() else {},
+                )
             except StoreError as error:
                 if not error.retry:
                     raise
@@ -180,11 +198,13 @@ async def run(options: argparse.Namespace) -> None:
     clock = ControlledClock(options.control)
     series, step_ms = shape(options.gateway, options.readings)
     outbox = open_outbox(options.folder / "outbox.db", now_ms=clock.now_ms(), max_bytes=options.max_mb << 20)
+    # The kernel's word is of the machine's own clock, not of the one we were told to have.
+    guard = ClockGuard(clock, outbox.get_state(CLOCK_STATE), kernel=lambda: None)
     book = BookWriter(options.book, options.gateway, series, step_ms)
     uplink = Uplink(
         MqttConfig(options.url, options.gateway, str(options.password_file)),
         outbox,
-        clock,
+        guard,
         gateway=options.gateway,
         shard=options.shard,
         password=options.password_file.read_text(encoding="utf-8").strip(),
@@ -192,7 +212,7 @@ async def run(options: argparse.Namespace) -> None:
         health=lambda: ({}, {}),
         rejected=lambda lane, seq, reason: log.error("the core set %s %d aside: %s", lane, seq, reason),
     )
-    source = Source(outbox, book, clock, series, step_ms)
+    source = Source(outbox, book, guard, series, step_ms)
     if (ours := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ours.cancel)
     try:

@@ -76,4 +76,3 @@ def test_the_faults_are_told_with_what_they_may_do(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(FAULTS)
     assert {line.split()[0] for line in lines} == FAULTS.keys()
-    assert sum("not in all" in line for line in lines) == sum(fault.by_name_only for fault in FAULTS.values())
