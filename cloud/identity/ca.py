@@ -111,8 +111,11 @@ class LocalCa:
         issued = self._issue(name, [x509.DNSName(name)], key.public_key(), now, days, [ExtendedKeyUsageOID.CLIENT_AUTH])
         return _key_pem(key, None), issued
 
-    def issue_server(self, hosts: Sequence[str], now: dt.datetime, days: float = SERVER_DAYS) -> tuple[bytes, Issued]:
-        """Key and server certificate for broker or core. ``hosts``: names and addresses it is reached by."""
+    def issue_server(
+        self, hosts: Sequence[str], now: dt.datetime, days: float = SERVER_DAYS, *, calls: bool = False
+    ) -> tuple[bytes, Issued]:
+        """Key and server certificate for broker or core. ``hosts``: names and addresses it is reached by. ``calls``: it
+        also calls its like, as the nodes of a broker do."""
         names: list[x509.GeneralName] = []
         for host in hosts:
             try:
@@ -120,7 +123,8 @@ class LocalCa:
             except ValueError:
                 names.append(x509.DNSName(host))
         key = ec.generate_private_key(ec.SECP256R1())
-        issued = self._issue(hosts[0], names, key.public_key(), now, days, [ExtendedKeyUsageOID.SERVER_AUTH])
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if calls else [])]
+        issued = self._issue(hosts[0], names, key.public_key(), now, days, usage)
         return _key_pem(key, None), issued
 
     def verify(self, pem: str) -> x509.Certificate:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from cloud.identity.broker.cluster import ClusterConfig, check_address
 from protocols.core import tomlfile
 from protocols.core.errors import ConfigError
 
@@ -24,6 +25,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     listen: str = "0.0.0.0:8883"
     core_listen: str = "127.0.0.1:8884"  # Mosquitto and EMQX: the core's own door
     nats_listen: str = "127.0.0.1:4222"  # NATS: where this guard answers; keep it on the loopback
+    monitor_listen: str = ""  # NATS: /healthz and figures for whoever watches, without a password; "": none
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1")  # names and addresses in the broker's certificate
     store_dir: str = "store"  # where the broker keeps its messages, in `out`
     max_store: str = "20GB"
@@ -32,14 +34,17 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     reload_command: tuple[str, ...] = ()  # instead of the signal
     user: str = ""  # Mosquitto started as root: the account it changes to
     poll_s: Positive = 5.0  # the database is asked so often even if it told of no change
+    cluster: ClusterConfig | None = None  # NATS: this node and the others; without it the broker is one process
 
     def __post_init__(self) -> None:
         if not self.hosts:
             raise ValueError("hosts: at least one name")
         for name in ("listen", "core_listen", "nats_listen"):
-            host, colon, port = str(getattr(self, name)).rpartition(":")
-            if not host or not colon or not port.isdecimal() or int(port) > 65535:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not host:port")
+            check_address(name, getattr(self, name))
+        if self.monitor_listen:
+            check_address("monitor_listen", self.monitor_listen)
+        if self.cluster is not None and self.kind != "nats":
+            raise ValueError(f"cluster: several nodes are for NATS; {self.kind} brings its own way")
 
 
 def load(path: Path) -> BrokerConfig:
@@ -51,4 +56,7 @@ def load(path: Path) -> BrokerConfig:
     config = tomlfile.decode(text, BrokerConfig, str(path))
     base = path.resolve().parent
     absolute = {name: str(base / getattr(config, name)) for name in ("ca_dir", "out")}
-    return msgspec.structs.replace(config, **absolute)
+    cluster = config.cluster
+    if cluster is not None:
+        cluster = msgspec.structs.replace(cluster, secret_file=str(base / cluster.secret_file))
+    return msgspec.structs.replace(config, cluster=cluster, **absolute)

@@ -18,9 +18,15 @@ _RENEW_LEFT = 1 / 3
 CORE_DAYS = 397.0
 
 
-def certificates(ca: LocalCa, out: Path, hosts: tuple[str, ...], now: dt.datetime) -> list[Path]:
-    """Server certificate and the core's client certificate, made or made anew when a third of their life is left."""
+def certificates(ca: LocalCa, out: Path, hosts: tuple[str, ...], now: dt.datetime, route_host: str = "") -> list[Path]:
+    """Certificates of the server, of the core as a client, and with ``route_host`` of a cluster's node: made, or made
+    anew when a third of their life is left."""
     written: list[Path] = []
+    if route_host and _due(out / "route.pem", now, (route_host,)):
+        key, issued = ca.issue_server([route_host], now, calls=True)
+        write_private(out / "route.key", key)
+        write_private(out / "route.pem", issued.pem.encode())
+        written += [out / "route.pem", out / "route.key"]
     if _due(out / "server.pem", now, hosts):
         key, issued = ca.issue_server(hosts, now)
         write_private(out / "server.key", key)

@@ -7,7 +7,8 @@
 ```
 While the database is away the last table serves on. A revoked gateway is out within seconds of the notice; a notice
 that got lost costs ``poll_s``. No broker says when it has read its files: a session is ended at once, and once more
-with the next look, in case it came back in between.
+with the next look, in case it came back in between. So too in a cluster, where the guard of another node may not have
+looked yet: any guard answers for any node, and each ends sessions wherever they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from cloud.identity import access as registry
 from cloud.identity.access import CHANNEL, Access
 from cloud.identity.broker import emqx, files, mosquitto, nats
 from cloud.identity.broker.callout import Callout, Decider
+from cloud.identity.broker.cluster import ROUTE_USER, Shared
 from cloud.identity.broker.config import BrokerConfig, load
 from cloud.identity.broker.kick import CoreDoor, kick
 from cloud.identity.broker.nkeys import AccountKey
@@ -60,12 +62,19 @@ class Rules:
         self.out = Path(config.out)
         self.out.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._ca = LocalCa(Path(config.ca_dir), passphrase(config.ca_passphrase_file))
-        self.key = AccountKey.open(self.out / "callout.key") if config.kind == "nats" else None
+        shared = Shared(Path(config.cluster.secret_file)) if config.cluster is not None else None
+        self._shared = shared.passwords(CORE_USER, CALLOUT_USER, ROUTE_USER) if shared is not None else {}
+        self.key: AccountKey | None = None
+        if config.kind == "nats":
+            own = self.out / "callout.key"
+            self.key = AccountKey(shared.key("answers")) if shared is not None else AccountKey.open(own)
         self._crl: tuple[frozenset[str], dt.datetime, str] | None = None
 
     def write(self, access: Access, now: dt.datetime) -> list[Path]:
         """Everything that is not as it should be; returns what was written."""
-        written = files.certificates(self._ca, self.out, self._config.hosts, now)
+        cluster = self._config.cluster
+        written = files.certificates(self._ca, self.out, self._config.hosts, now, cluster.host if cluster else "")
+        written += files.write_changed(self.out, {f"{name}-password": text for name, text in self._shared.items()})
         written += files.write_changed(self.out, self._texts(access, now))
         (self.out / self._config.store_dir).mkdir(exist_ok=True, mode=0o700)
         if written:
@@ -74,7 +83,8 @@ class Rules:
 
     def _texts(self, access: Access, now: dt.datetime) -> dict[str, str]:
         if self.key is not None:
-            passwords = {name: files.password(self.out, name) for name in (CORE_USER, CALLOUT_USER)}
+            users = (CORE_USER, CALLOUT_USER, *([ROUTE_USER] if self._shared else []))
+            passwords = {name: files.password(self.out, name) for name in users}
             return nats.files(self._config, self.out, self.key.public, passwords)
         make = mosquitto.files if self._config.kind == "mosquitto" else emqx.files
         return make(self._config, self.out, access, self._revoked(access, now))
@@ -103,6 +113,7 @@ class Guard:
         self.decider = Decider(self._rules.key, lambda: self.access) if self._rules.key is not None else None
         self.callout_ready = threading.Event()
         self.kicked: list[str] = []
+        self._first_kick_s: dict[str, float] = {}  # in a cluster: gateway to when we ended its session first
 
     def write_now(self) -> list[Path]:
         """Files as the registry is now, for a broker that starts after us. Raises StoreError."""
@@ -151,6 +162,7 @@ class Guard:
         if written:
             log.info("broker rules: %s", ", ".join(path.name for path in written))
             self._reload()
+        self._first_kick_s = {name: at for name, at in self._first_kick_s.items() if name in access.kick}
         for gateway in access.kick:
             try:
                 kick(self._door(), gateway)
@@ -158,9 +170,16 @@ class Guard:
                 log.warning("the session of %s is not ended yet: %s", gateway, error)
                 return
             self.kicked.append(gateway)
-            if not written:
+            if not written and self._all_have_looked(gateway):
                 registry.kicked(conn, gateway)
             log.info("the session of %s was ended", gateway)
+
+    def _all_have_looked(self, gateway: str) -> bool:
+        """Whether no guard can still let it in by an older table."""
+        if self._config.cluster is None:
+            return True
+        now_s = time.monotonic()
+        return now_s - self._first_kick_s.setdefault(gateway, now_s) >= self._config.poll_s
 
     def _door(self) -> CoreDoor:
         """The broker's own machine: the name in its certificate that is ours, else the first."""
