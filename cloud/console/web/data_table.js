@@ -16,7 +16,9 @@ export default {
       this.fresh = fresh;
     },
   },
+  computed: { first() { return this.columns.findIndex((c) => !["stripe", "thumb", "level"].includes(c.kind)); } },
   methods: {
+    bare(v) { return v == null || v === "" || (Array.isArray(v) && (!v.length || v[0] === "")); }, // left out of a card
     age(v) { this.t; return window.cb.age(v); },
     at(v) { this.t; return v == null ? "–" : window.cb.time(v); },
     due(v) {
@@ -39,11 +41,11 @@ export default {
         <tr v-for="r in rows" :key="r.id" :data-id="r.id" tabindex="0"
             :class="[r.open === false ? '' : 'click', r.id === selected ? 'sel' : '', fresh[r.id] ? 'new' : '', r.level ? 'lv ' + r.level : '']"
             @click="$emit('open', r.id)" @keydown.enter.self="$emit('open', r.id)">
-          <template v-for="c in columns" :key="c.key">
+          <template v-for="(c, n) in columns" :key="c.key">
             <td v-if="c.kind === 'stripe'" class="stripe" :class="'lv ' + (r.cells[c.key] || '')"><i v-if="r.cells[c.key]"></i></td>
-            <td v-else :class="c.align">
+            <td v-else :class="[c.align, c.kind, n === first ? 'main' : '', bare(r.cells[c.key]) ? 'none' : '']" :data-label="c.label || null">
               <template v-if="r.cells[c.key] == null"><span class="cb-dim">–</span></template>
-              <template v-else-if="c.kind === 'two'"><b class="a">{{ r.cells[c.key][0] }}</b><small>{{ r.cells[c.key][1] }}</small></template>
+              <template v-else-if="c.kind === 'two'"><b class="a">{{ r.cells[c.key][0] }}</b><small v-if="r.cells[c.key][1]">{{ r.cells[c.key][1] }}</small></template>
               <span v-else-if="c.kind === 'level'" class="cb-level lv" :class="r.cells[c.key][0]">{{ r.cells[c.key][1] }}</span>
               <span v-else-if="c.kind === 'state'" class="cb-state" :class="r.cells[c.key][0]">{{ r.cells[c.key][1] }}</span>
               <span v-else-if="c.kind === 'age'" :class="{ 'cb-dim': !r.cells[c.key] }" :title="r.cells[c.key] ? at(r.cells[c.key]) : ''">{{ age(r.cells[c.key] || null) }}</span>
@@ -54,7 +56,7 @@ export default {
               <img v-else-if="c.kind === 'thumb'" :src="r.cells[c.key]" loading="lazy" alt="">
               <a v-else-if="c.kind === 'link'" class="cb-link" :href="r.cells[c.key][1]" @click.stop>{{ r.cells[c.key][0] }}</a>
               <span v-else-if="c.kind === 'due'" class="cb-due" :class="due(r.cells[c.key]).cls">{{ due(r.cells[c.key]).text }}<u><i :style="{ width: due(r.cells[c.key]).width }"></i></u></span>
-              <span v-else-if="c.kind === 'acts'"><button v-for="b in r.cells[c.key]" :key="b.name" class="cb-btn small" :class="b.tone" :data-act="b.name" @click.stop="$emit('act', { id: r.id, name: b.name })">{{ b.label }}</button></span>
+              <span v-else-if="c.kind === 'acts'" class="cb-acts"><button v-for="b in r.cells[c.key]" :key="b.name" class="cb-btn small" :class="b.tone" :data-act="b.name" @click.stop="$emit('act', { id: r.id, name: b.name })">{{ b.label }}</button></span>
               <template v-else>{{ r.cells[c.key] }}</template>
             </td>
           </template>
