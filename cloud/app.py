@@ -30,6 +30,7 @@ from cloud.api import (
     routes_identity,
     routes_ledger,
     routes_people,
+    routes_rates,
     routes_sso,
     routes_twin,
     routes_updates,
@@ -40,8 +41,10 @@ from cloud.api.acts import Acts
 from cloud.api.deps import Services, ServicesDep
 from cloud.api.limits import Limits
 from cloud.api.models import Health
+from cloud.api.rates import Paced, Rates
 from cloud.audit.sequencer import Sealing
 from cloud.auth.guard import Guard
+from cloud.auth.proxies import Proxies, networks
 from cloud.auth.service import Accounts, ensure_first_operator
 from cloud.auth.sessions import Sessions, load_key
 from cloud.auth.sso import Sso
@@ -69,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     sso = Sso(settings.sso, pool, accounts) if settings.sso is not None else None
     identity = IdentityDesk(settings.dsn, settings.identity, Path(settings.state_dir), city=settings.city_en)
-    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn), sso, identity)
+    services = Services(settings, pool, Hub(pool), accounts, Acts(settings.dsn), Rates(settings.rates), sso, identity)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -113,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes_audit.router,
         routes_bulk.router,
         routes_ledger.router,
+        routes_rates.router,
         stream.router,
     ):
         app.include_router(router, prefix=API)
@@ -142,10 +146,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Limits, max_body=settings.max_body_kb * 1024, larger={f"{API}/fleet/import": routes_bulk.MAX_BODY}
     )
+    app.add_middleware(Paced, rates=services.rates)
     app.add_middleware(Guard, accounts=services.accounts, secure=settings.cookie_secure)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     if settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    app.add_middleware(
+        Proxies, trusted=networks(settings.trusted_proxies)
+    )  # the outermost: what follows reads its word
     return app
 
 

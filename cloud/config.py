@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from cloud.auth.proxies import networks
+from cloud.auth.rates_config import RateSettings
 from cloud.auth.sso_config import SsoSettings
 from cloud.identity.config import IdentitySettings
 from cloud.updates.config import UpdatesSettings
@@ -31,13 +33,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     session_idle_hours: float = 4.0
     """A session nobody has used for so long ends. What an open page asks by itself is no use."""
     login_failures_per_address: int = 100
-    """Failed log-ins one network address may cause before it waits; one is forgiven every 6 s."""
+    """Failed log-ins one network address (IPv6: one /64) may cause before it waits; one is forgiven every 6 s."""
+    rates: RateSettings = RateSettings()
+    """How often one caller may ask the API; see cloud/auth/rates_config.py."""
     cookie_secure: bool = False
     """Set true wherever the console is reached by HTTPS: the session cookie then never travels in clear."""
     max_body_kb: int = 1024
     """Largest body of a request, before any route looks at it; imports have their own bound."""
     trusted_hosts: tuple[str, ...] = ()
     """Host names the console answers to; empty: any. Set it when the console is not on a private network."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of the proxies in front, as "10.0.3.0/28": they alone are believed in X-Forwarded-For and -Proto. Empty:
+    nobody is; behind a proxy everybody then counts as the proxy's address, in brakes, limits and the audit log."""
     sso: SsoSettings | None = None
     """The OpenID provider of the house; see cloud/auth/sso_config.py. Without it: local accounts alone."""
     console: bool = True
@@ -66,6 +73,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ValueError("max_body_kb: must be 16 to 1048576")
         if not 1 <= self.login_failures_per_address <= 1_000_000:
             raise ValueError("login_failures_per_address: must be 1 to 1000000")
+        try:
+            networks(self.trusted_proxies)
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}") from error
 
     @property
     def host(self) -> str:

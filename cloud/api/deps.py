@@ -17,12 +17,13 @@ from fastapi.security import HTTPBearer
 
 from cloud.api.acts import Acts
 from cloud.api.problems import Problem, not_found
+from cloud.api.rates import Rates, token_of
 from cloud.auth import policy, sight
 from cloud.auth.guard import SAFE_METHODS, csrf_ok
 from cloud.auth.mine import Mine
 from cloud.auth.people import People
 from cloud.auth.service import Accounts, Operator, Origin
-from cloud.auth.sessions import COOKIE, Token
+from cloud.auth.sessions import Token
 from cloud.auth.sso import Sso
 from cloud.auth.tokens import PREFIX, Tokens
 from cloud.config import Settings
@@ -41,6 +42,7 @@ class Services:
     hub: Hub
     accounts: Accounts
     acts: Acts
+    rates: Rates
     sso: Sso | None = None
     identity: IdentityDesk | None = None
 
@@ -77,6 +79,11 @@ class Caller:
         return self.operator.name
 
     @property
+    def bucket(self) -> str:
+        """What his calls are counted by: an operator over all his sessions, each API token for itself."""
+        return bucket_of(self.operator, self.text)
+
+    @property
     def token(self) -> Token:
         """The session. Raises Problem 403 for an API token: with that nobody changes an account."""
         if self.session is None:
@@ -109,32 +116,36 @@ async def connection(s: ServicesDep) -> AsyncIterator[Connection]:
         yield conn
 
 
+def bucket_of(operator: Operator, text: str) -> str:
+    id_ = text.removeprefix(PREFIX).partition("_")[0]  # of the token; the secret behind it is nobody's business here
+    return f"token {id_}" if text.startswith(PREFIX) else f"operator {operator.name}"
+
+
 def origin_of(request: Request) -> Origin:
+    """Where a request comes from; through proxies of ours, see cloud/auth/proxies.py."""
     return Origin(request.client.host if request.client else "", request.headers.get("user-agent", ""))
 
 
 async def anybody(request: Request, s: ServicesDep, _: Annotated[Any, Depends(_bearer)] = None) -> Caller:
     """Whoever is logged in, by bearer token or by cookie, password changed or not."""
-    authorization = request.headers.get("authorization", "")
-    scheme, _, bearer = authorization.partition(" ")
-    by_cookie = scheme.lower() != "bearer"
-    text = request.cookies.get(COOKIE, "") if by_cookie else bearer.strip()
-    if not by_cookie and text.startswith(PREFIX):
-        owner = await s.tokens.check(text)
-        if owner is None:
-            raise _unknown()
-        return Caller(owner, None, text, origin_of(request))
-    found = await s.accounts.check(text)
+    text, by_cookie = token_of(request.headers)
+    found = await _look_up(s, text, by_cookie)
     if found is None:
-        raise _unknown()
+        s.rates.bad(text)
+        raise Problem(401, "auth.required", "log in first", headers={"WWW-Authenticate": "Bearer"})
     operator, token = found
-    if by_cookie and request.method not in SAFE_METHODS and not csrf_ok(request.headers, s.accounts, token):
+    s.rates.good(text, bucket_of(operator, text))
+    unsafe = by_cookie and request.method not in SAFE_METHODS
+    if unsafe and token is not None and not csrf_ok(request.headers, s.accounts, token):
         raise Problem(403, "auth.csrf", "an unsafe request by cookie must come from our own page or carry X-CSRF-Token")
     return Caller(operator, token, text, origin_of(request))
 
 
-def _unknown() -> Problem:
-    return Problem(401, "auth.required", "log in first", headers={"WWW-Authenticate": "Bearer"})
+async def _look_up(s: Services, text: str, by_cookie: bool) -> tuple[Operator, Token | None] | None:
+    if by_cookie or not text.startswith(PREFIX):
+        return await s.accounts.check(text)
+    owner = await s.tokens.check(text)
+    return None if owner is None else (owner, None)
 
 
 AnybodyDep = Annotated[Caller, Depends(anybody)]
@@ -158,6 +169,11 @@ THINGS: Mapping[str, sight.Thing] = {
     "sha256": "evidence",
     "command_id": "command",
 }
+
+
+async def costly(caller: AnybodyDep, s: ServicesDep) -> None:
+    """For routes that cost much to answer: each call counts a second time, in a smaller bucket."""
+    s.rates.costly(caller.bucket)
 
 
 class May:

@@ -20,6 +20,11 @@ from cloud.alarms.errors import AlarmNotFound
 from cloud.api.models import ProblemOut
 from cloud.auth import errors as auth
 from cloud.cases.errors import CaseError, CaseNotFound, IllegalAction, ReasonNeeded
+from cloud.commands.service import CommandNotFound, CommandRefused
+from cloud.fleet.query import QueryError
+from cloud.identity.errors import IdentityRefused
+from cloud.twin.service import TwinConflict, TwinInvalid, TwinNotFound
+from cloud.updates.service import RolloutError, RolloutInvalid, RolloutNotFound
 from protocols.core.errors import CityBrainError, ContractError, StoreError
 
 log = logging.getLogger(__name__)
@@ -80,6 +85,23 @@ def of(error: CityBrainError) -> Problem:
             status = {CaseNotFound: 404, ReasonNeeded: 422}.get(type(error), 409)
             allowed = list(error.allowed) if isinstance(error, IllegalAction) else None
             return Problem(status, error.code, str(error), zh=error.zh, allowed=allowed)
+        case CommandRefused():
+            status = 409 if error.reason in ("state", "second_person") else 422
+            return Problem(status, error.code, str(error), reason=error.reason)
+        case CommandNotFound() | TwinNotFound() | RolloutNotFound():
+            return Problem(404, error.code, str(error))
+        case TwinInvalid():
+            return Problem(422, error.code, str(error), path=error.path)
+        case RolloutInvalid():
+            return Problem(422, error.code, str(error))
+        case TwinConflict() | RolloutError():
+            return Problem(409, error.code, str(error))
+        case IdentityRefused():
+            headers = {"Retry-After": "30"} if error.reason == "busy" else None
+            status = {"request": 422, "busy": 429}.get(error.reason, 403)
+            return Problem(status, f"identity.{error.reason}", str(error), headers=headers)
+        case QueryError():
+            return Problem(422, "fleet.query", str(error), zh=error.zh)
         case ContractError():
             return Problem(400, f"{error.code}.{error.reason}", str(error))
         case StoreError():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -13,12 +12,12 @@ from fastapi.responses import Response
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, Field
 
-from cloud.api.deps import Caller, Services, ServicesDep, may
+from cloud.api.deps import Caller, ServicesDep, costly, may
 from cloud.api.models import Strict
 from cloud.api.problems import Problem, not_found
 from cloud.fleet import listing
 from cloud.fleet.importing import bring
-from cloud.fleet.query import MAX_QUERY, Kind, QueryError
+from cloud.fleet.query import MAX_QUERY, Kind
 from cloud.fleet.sheet import SheetError, write_csv, write_json_lines
 
 router = APIRouter(tags=["bulk"])
@@ -77,13 +76,6 @@ class Picked(BaseModel):
     picked: int
 
 
-async def _asked(s: Services, step: Callable[[psycopg.Connection[TupleRow]], ResultT]) -> ResultT:
-    try:
-        return await s.acts.run(step)
-    except QueryError as error:
-        raise Problem(422, "fleet.query", str(error), zh=error.zh) from error
-
-
 async def body_of(request: Request, most: int) -> bytes:
     """The request's body, refused as soon as it is too long, whatever its header says."""
     parts: list[bytes] = []
@@ -98,6 +90,7 @@ async def body_of(request: Request, most: int) -> bytes:
 
 @router.post(
     "/fleet/import/{kind}",
+    dependencies=[Depends(costly)],
     openapi_extra={
         "requestBody": {
             "content": {"text/csv": {"schema": {"type": "string"}}, "application/json": {"schema": {}}},
@@ -128,7 +121,7 @@ async def bring_in(
     )  # fmt: skip
 
 
-@router.get("/fleet/export/{kind}", response_class=Response)
+@router.get("/fleet/export/{kind}", response_class=Response, dependencies=[Depends(costly)])
 async def give_out(
     kind: Kind,
     _: MayBulk,
@@ -143,7 +136,7 @@ async def give_out(
         rows = listing.given_out(conn, kind, query, limit=_MOST_OUT)
         return "".join(write_csv(kind, rows, zh=lang == "zh") if form == "csv" else write_json_lines(kind, rows))
 
-    text = await _asked(s, step)
+    text = await s.acts.run(step)
     headers = {"Content-Disposition": f'attachment; filename="{kind}.{"csv" if form == "csv" else "jsonl"}"'}
     media = "text/csv; charset=utf-8" if form == "csv" else "application/x-ndjson"
     return Response(text.encode(), media_type=media, headers=headers)
@@ -152,38 +145,38 @@ async def give_out(
 @router.get("/fleet/count/{kind}")
 async def count(kind: Kind, _: MayBulk, s: ServicesDep, query: QueryQ = "") -> Picked:
     """How many a question picks."""
-    return Picked(picked=await _asked(s, lambda conn: listing.count(conn, kind, query)))
+    return Picked(picked=await s.acts.run(lambda conn: listing.count(conn, kind, query)))
 
 
 @router.post("/fleet/tags/{kind}")
 async def tag(kind: Kind, body: TagIn, caller: MayBulk, s: ServicesDep) -> Picked:
     """Put tags on, take tags off whatever the question picks."""
     return Picked(
-        picked=await _asked(s, lambda conn: listing.tag(conn, kind, body.query, body.add, body.remove, caller.name))
+        picked=await s.acts.run(lambda conn: listing.tag(conn, kind, body.query, body.add, body.remove, caller.name))
     )
 
 
 @router.get("/fleet/groups")
 async def groups(_: MayBulk, s: ServicesDep) -> list[GroupOut]:
-    return [GroupOut(**asdict(group)) for group in await _asked(s, listing.groups)]
+    return [GroupOut(**asdict(group)) for group in await s.acts.run(listing.groups)]
 
 
 @router.put("/fleet/groups/{name}", status_code=204)
 async def save_group(name: NameP, body: GroupIn, caller: MayBulk, s: ServicesDep) -> None:
     """A kept question: what fits it tomorrow belongs to the group tomorrow."""
-    await _asked(s, lambda conn: listing.save_group(conn, name, body.kind, body.query, caller.name))
+    await s.acts.run(lambda conn: listing.save_group(conn, name, body.kind, body.query, caller.name))
 
 
 @router.get("/fleet/groups/{name}/members")
 async def members(name: NameP, _: MayBulk, s: ServicesDep) -> list[str]:
     """The ids that are in it now."""
-    found: dict[str, Any] = {group.name: group for group in await _asked(s, listing.groups)}
+    found: dict[str, Any] = {group.name: group for group in await s.acts.run(listing.groups)}
     if name not in found:
         raise not_found("group", name)
-    return await _asked(s, lambda conn: listing.group_ids(conn, name))
+    return await s.acts.run(lambda conn: listing.group_ids(conn, name))
 
 
 @router.delete("/fleet/groups/{name}", status_code=204)
 async def drop_group(name: NameP, caller: MayBulk, s: ServicesDep) -> None:
-    if not await _asked(s, lambda conn: listing.drop_group(conn, name, caller.name)):
+    if not await s.acts.run(lambda conn: listing.drop_group(conn, name, caller.name)):
         raise not_found("group", name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.deps import Caller, ConnDep, may
+from cloud.api.deps import Caller, ConnDep, may, origin_of
 from cloud.api.problems import Problem, not_found
 from cloud.api.routes_updates import RepositoryDep
 from cloud.identity import label
@@ -17,7 +19,6 @@ from cloud.identity.claims import Made, Wanted
 from cloud.identity.codes import label_text
 from cloud.identity.desk import IdentityDesk
 from cloud.identity.enrolment import Enrolled
-from cloud.identity.errors import IdentityRefused
 from cloud.query import identity as identity_query
 from cloud.updates.repository import Repository
 from protocols.core.errors import ConfigError
@@ -26,7 +27,6 @@ from protocols.uplink.topics import SHARDS
 router = APIRouter(tags=["identity"])
 #: The largest body of the open routes, bytes.
 MAX_BODY_BYTES = 64 << 10
-_STATUS = {"code": 403, "request": 422, "certificate": 403, "revoked": 403, "busy": 429}
 _ID = r"^[a-z0-9][a-z0-9-]{0,62}$"
 GatewayId = Annotated[str, Path(pattern=_ID)]
 DeviceId = Annotated[str, Path(min_length=1, max_length=128)]
@@ -122,41 +122,35 @@ async def small(request: Request) -> None:
 
 
 def _peer(request: Request) -> str:
-    return request.client.host if request.client else "?"
+    return origin_of(request).address or "?"
 
 
 def _now_ms() -> int:
     return round(dt.datetime.now(dt.UTC).timestamp() * 1000)
 
 
-def _problem(error: IdentityRefused) -> Problem:
-    headers = {"Retry-After": "30"} if error.reason == "busy" else None
-    return Problem(_STATUS[error.reason], f"identity.{error.reason}", str(error), headers=headers)
-
-
-def _set_up(error: ConfigError) -> Problem:
-    return Problem(503, "identity.off", str(error))
+@contextmanager
+def _set_up() -> Iterator[None]:
+    """A core without an authority says that it has none, to whoever asks."""
+    try:
+        yield
+    except ConfigError as error:
+        raise Problem(503, "identity.off", str(error)) from error
 
 
 @router.get("/enrol/ca")
 async def root(found: DeskDep) -> RootOut:
     """The city's root certificate. Believed by a gateway for its fingerprint, which stands on the label."""
-    try:
+    with _set_up():
         pem, fingerprint = await found.root()
-    except ConfigError as error:
-        raise _set_up(error) from error
     return RootOut(root_pem=pem, sha256=fingerprint, now_ms=_now_ms())
 
 
 @router.post("/enrol", dependencies=[Depends(small)])
 async def enrol(body: EnrolIn, request: Request, found: DeskDep, repository: RepositoryDep) -> EnrolOut:
     """A one-time code and a certificate request for a certificate. Refusals are counted and slowed (429)."""
-    try:
+    with _set_up():
         enrolled = await found.enrol(body.code, body.csr, _peer(request))
-    except IdentityRefused as error:
-        raise _problem(error) from error
-    except ConfigError as error:
-        raise _set_up(error) from error
     out = await _out(found, enrolled)
     return out.model_copy(update={"updates_root": _updates_root(repository)})
 
@@ -172,12 +166,8 @@ def _updates_root(repository: Repository | None) -> str:
 @router.post("/enrol/renew", dependencies=[Depends(small)])
 async def renew(body: RenewIn, request: Request, found: DeskDep) -> EnrolOut:
     """The next certificate, for a request signed by the present one's key: works through any TLS proxy."""
-    try:
+    with _set_up():
         enrolled = await found.renew(body.certificate, body.csr, body.signature, _peer(request))
-    except IdentityRefused as error:
-        raise _problem(error) from error
-    except ConfigError as error:
-        raise _set_up(error) from error
     return await _out(found, enrolled)
 
 
@@ -197,10 +187,8 @@ async def _out(found: IdentityDesk, enrolled: Enrolled) -> EnrolOut:
 async def _claim(body: ClaimIn, caller: Caller, found: IdentityDesk) -> tuple[Made, str, str]:
     """The claim, the core's URL and the root's fingerprint."""
     wanted = Wanted(body.gateway, body.shard, body.zh, body.en, body.lon, body.lat, body.admission)
-    try:
+    with _set_up():
         _, fingerprint = await found.root()
-    except ConfigError as error:
-        raise _set_up(error) from error
     try:
         made = await found.claim(wanted, caller.name, body.days)
     except ConfigError as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from cloud.api.deps import Caller, ConnDep, CursorQ, LimitQ, may
+from cloud.api.deps import Caller, ConnDep, CursorQ, LimitQ, costly, may
 from cloud.api.models import PageOut
 from cloud.api.problems import not_found
 from cloud.ledger import read
@@ -21,7 +21,7 @@ DaysQ = Annotated[
 ]
 
 
-@router.get("/ledger")
+@router.get("/ledger", dependencies=[Depends(costly)])
 async def ledger(
     caller: ReaderDep, conn: ConnDep, days: DaysQ = read.DAYS, limit: LimitQ = 100, cursor: CursorQ = None
 ) -> PageOut[GatewayLedger]:

@@ -10,14 +10,13 @@ from pydantic import Field
 
 from cloud.api.deps import Caller, SeerDep, ServicesDep, TextQ, may
 from cloud.api.models import Strict
-from cloud.api.problems import Problem, not_found
+from cloud.api.problems import not_found
 from cloud.auth import policy, sight
 from cloud.commands import service as commands
-from cloud.commands.service import CommandNotFound, CommandRefused, CommandRow
+from cloud.commands.service import CommandRow
 from cloud.twin import service as twin
 from cloud.twin.diff import Change, diff
-from cloud.twin.service import TwinConflict, TwinInvalid, TwinNotFound, TwinState, Version
-from protocols.core.errors import CityBrainError
+from cloud.twin.service import TwinState, Version
 
 router = APIRouter(tags=["twin"])
 
@@ -57,21 +56,6 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _problem(error: CityBrainError) -> Problem:
-    match error:
-        case CommandRefused():
-            return Problem(409 if error.reason in ("state", "second_person") else 422, error.code, str(error),
-                           reason=error.reason)  # fmt: skip
-        case CommandNotFound() | TwinNotFound():
-            return Problem(404, error.code, str(error))
-        case TwinInvalid():
-            return Problem(422, error.code, str(error), path=error.path)
-        case TwinConflict():
-            return Problem(409, error.code, str(error))
-        case _:
-            raise error
-
-
 @router.post("/commands", status_code=202)
 async def request_command(
     body: CommandIn, caller: Annotated[Caller, Depends(may("command.send", filtered=True))], s: ServicesDep
@@ -82,21 +66,20 @@ async def request_command(
     if scope is None or not policy.allowed(caller.operator, "view", scope):
         raise not_found("device", body.device)
     caller.require("command.send", scope)
-    try:
-        return await s.acts.run(
-            lambda conn: commands.request(
-                conn,
-                body.device,
-                body.name,
-                body.arguments,
-                caller.name,
-                now_ms=_now_ms(),
-                life_s=body.life_s,
-                idempotency_key=body.idempotency_key,
-            )
+    if body.name in commands.GATEWAY_COMMANDS:
+        s.rates.costly(caller.bucket)  # logs and check-ups of a gateway: megabytes over a link that somebody pays for
+    return await s.acts.run(
+        lambda conn: commands.request(
+            conn,
+            body.device,
+            body.name,
+            body.arguments,
+            caller.name,
+            now_ms=_now_ms(),
+            life_s=body.life_s,
+            idempotency_key=body.idempotency_key,
         )
-    except CityBrainError as error:
-        raise _problem(error) from error
+    )
 
 
 @router.get("/commands")
@@ -115,10 +98,7 @@ async def list_commands(
 
 @router.get("/commands/{command_id}")
 async def command(command_id: IdPath, _: Annotated[Caller, Depends(may("view"))], s: ServicesDep) -> CommandRow:
-    try:
-        return await s.acts.run(lambda conn: commands.get(conn, command_id))
-    except CityBrainError as error:
-        raise _problem(error) from error
+    return await s.acts.run(lambda conn: commands.get(conn, command_id))
 
 
 @router.post("/commands/{command_id}/approve")
@@ -126,10 +106,7 @@ async def approve(
     command_id: IdPath, caller: Annotated[Caller, Depends(may("command.approve"))], s: ServicesDep
 ) -> CommandRow:
     """The second person's consent; the one who asked cannot give it."""
-    try:
-        return await s.acts.run(lambda conn: commands.approve(conn, command_id, caller.name, now_ms=_now_ms()))
-    except CityBrainError as error:
-        raise _problem(error) from error
+    return await s.acts.run(lambda conn: commands.approve(conn, command_id, caller.name, now_ms=_now_ms()))
 
 
 @router.post("/commands/{command_id}/withdraw")
@@ -137,10 +114,7 @@ async def withdraw(
     command_id: IdPath, body: ReasonIn, caller: Annotated[Caller, Depends(may("command.send"))], s: ServicesDep
 ) -> CommandRow:
     """Take back what has not left the core. 409 once it may have been carried out."""
-    try:
-        return await s.acts.run(lambda conn: commands.withdraw(conn, command_id, caller.name, reason=body.reason))
-    except CityBrainError as error:
-        raise _problem(error) from error
+    return await s.acts.run(lambda conn: commands.withdraw(conn, command_id, caller.name, reason=body.reason))
 
 
 @router.get("/gateways/{gateway_id}/twin")
@@ -173,15 +147,12 @@ async def versions_diff(
     s: ServicesDep,
 ) -> list[Change]:
     """What changed between two versions."""
-    try:
-        return await s.acts.run(
-            lambda conn: diff(
-                twin.version(conn, gateway_id, name, before).document,
-                twin.version(conn, gateway_id, name, after).document,
-            )
+    return await s.acts.run(
+        lambda conn: diff(
+            twin.version(conn, gateway_id, name, before).document,
+            twin.version(conn, gateway_id, name, after).document,
         )
-    except CityBrainError as error:
-        raise _problem(error) from error
+    )
 
 
 @router.post("/gateways/{gateway_id}/twin/{name}", status_code=202)
@@ -193,25 +164,22 @@ async def desire(
     s: ServicesDep,
 ) -> Version:
     """Want a document in force. Checked against its schema here, and by the gateway; sent when the gateway is there."""
-    try:
-        return await s.acts.run(
-            lambda conn: twin.version(
+    return await s.acts.run(
+        lambda conn: twin.version(
+            conn,
+            gateway_id,
+            name,
+            twin.desire(
                 conn,
                 gateway_id,
                 name,
-                twin.desire(
-                    conn,
-                    gateway_id,
-                    name,
-                    body.document,
-                    caller.name,
-                    body.comment,
-                    based_on=body.based_on,
-                ),
-            )
+                body.document,
+                caller.name,
+                body.comment,
+                based_on=body.based_on,
+            ),
         )
-    except CityBrainError as error:
-        raise _problem(error) from error
+    )
 
 
 @router.post("/gateways/{gateway_id}/twin/{name}/roll-back", status_code=202)
@@ -223,14 +191,11 @@ async def roll_back(
     s: ServicesDep,
 ) -> Version:
     """Want an earlier version's text again, as a new version."""
-    try:
-        return await s.acts.run(
-            lambda conn: twin.version(
-                conn,
-                gateway_id,
-                name,
-                twin.roll_back(conn, gateway_id, name, body.to_version, caller.name),
-            )
+    return await s.acts.run(
+        lambda conn: twin.version(
+            conn,
+            gateway_id,
+            name,
+            twin.roll_back(conn, gateway_id, name, body.to_version, caller.name),
         )
-    except CityBrainError as error:
-        raise _problem(error) from error
+    )

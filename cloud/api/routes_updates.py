@@ -18,7 +18,7 @@ from cloud.api.models import Strict
 from cloud.api.problems import Problem, not_found
 from cloud.updates import service
 from cloud.updates.repository import Release, Repository
-from cloud.updates.service import MemberRow, RolloutError, RolloutInvalid, RolloutNotFound, RolloutRow
+from cloud.updates.service import MemberRow, RolloutRow
 from cloud.updates.waves import Plan
 from protocols.core.errors import ConfigError
 from protocols.updates.names import Kind
@@ -89,16 +89,6 @@ def releases_of(repository: Repository | None) -> list[Release]:
         raise Problem(503, "updates.repository", f"the repository cannot be read: {type(error).__name__}") from error
 
 
-def problem_of(error: RolloutError) -> Problem:
-    match error:
-        case RolloutInvalid():
-            return Problem(422, error.code, str(error))
-        case RolloutNotFound():
-            return Problem(404, error.code, str(error))
-        case _:
-            return Problem(409, error.code, str(error))
-
-
 @router.get("/releases")
 def releases(_: ManagerDep, repository: RepositoryDep) -> list[ReleaseOut]:
     """What is signed, newest first. Releases are made on the command line, where the signing keys are."""
@@ -143,10 +133,7 @@ async def create(body: RolloutIn, caller: ManagerDep, s: ServicesDep, repository
         )
         return service.rollout(conn, number)
 
-    try:
-        return await s.acts.run(step)
-    except RolloutError as error:
-        raise problem_of(error) from error
+    return await s.acts.run(step)
 
 
 @router.get("/rollouts/{number}")
@@ -158,12 +145,9 @@ async def rollout(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
 ) -> RolloutOut:
     """With its gateways, those in error first."""
-    try:
-        row, members = await s.acts.run(
-            lambda conn: (service.rollout(conn, number), service.members(conn, number, state, limit))
-        )
-    except RolloutError as error:
-        raise problem_of(error) from error
+    row, members = await s.acts.run(
+        lambda conn: (service.rollout(conn, number), service.members(conn, number, state, limit))
+    )
     return RolloutOut(rollout=row, gateways=members)
 
 
@@ -190,10 +174,7 @@ async def _act(s: ServicesDep, number: int, step: Any) -> RolloutRow:
         step(conn)
         return service.rollout(conn, number)
 
-    try:
-        return await s.acts.run(work)
-    except RolloutError as error:
-        raise problem_of(error) from error
+    return await s.acts.run(work)
 
 
 @files.api_route("/updates/{path:path}", methods=["GET", "HEAD"])
