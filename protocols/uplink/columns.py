@@ -14,12 +14,12 @@ import numpy as np
 
 from protocols.core.errors import ContractError, LocalProtocolError
 from protocols.core.model import Int32s, Int64s, Quality, UInt8s
-from protocols.uplink import varint
+from protocols.uplink import sweeps, varint
+from protocols.uplink.sweeps import FLOAT_BITS as FLOAT_BITS
 from protocols.uplink.varint import UInt64s
 
-FLOAT_BITS = 255  # SeriesDecl.decimals: the integer is the bit pattern of a float64
 MAX_READINGS = 1_000_000  # a batch that claims more is refused before memory is taken for it
-MAX_BLOCKS = 10_000  # each costs a core some 0.1 ms: a kilobyte of zstd must not keep it busy for minutes
+MAX_BLOCKS = 10_000  # each may cost a core some 0.1 ms: a kilobyte of zstd must not keep it busy for minutes
 
 _LAG_CONSTANT, _LAG_EACH, _QUALITY_RUNS = 1, 2, 4
 
@@ -89,17 +89,35 @@ def encode_blocks(readings: Readings, codes: Mapping[int, SeriesCode], origin_ms
     stops = np.concatenate((bounds, [len(alias)]))
 
     groups: dict[tuple[bytes, bytes], list[tuple[int, int, int]]] = {}
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+    named = zip(alias[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
+    for name, start, stop in named:
         shape = (ts[start:stop].tobytes(), lag[start:stop].tobytes())
-        groups.setdefault(shape, []).append((int(alias[start]), start, stop))
+        groups.setdefault(shape, []).append((name, start, stop))
 
     if len(groups) > MAX_BLOCKS:
         raise LocalProtocolError(f"{len(groups)} blocks in a batch; at most {MAX_BLOCKS}", reason="too_big")
     previous_ms = origin_ms
     parts: list[UInt64s] = []
+    small: list[int] = []
     for members in groups.values():
         _, first_start, first_stop = members[0]
         rows = first_stop - first_start
+        if rows == 1 and len(members) <= sweeps.MOST_SERIES:
+            at_ms = int(ts[first_start])
+            cells = [start for _, start, _ in members]
+            small += sweeps.encode(
+                [name for name, _, _ in members],
+                integer[cells].tolist(),
+                quality[cells].tolist(),
+                at_ms - previous_ms,
+                int(lag[first_start]),
+                codes,
+            )
+            previous_ms = at_ms
+            continue
+        if small:
+            parts.append(np.array(small, dtype=np.uint64))
+            small = []
         times, lags = ts[first_start:first_stop], lag[first_start:first_stop]
         index = np.concatenate([np.arange(start, stop) for _, start, stop in members])
         grades = quality[index]
@@ -147,6 +165,8 @@ def encode_blocks(readings: Readings, codes: Mapping[int, SeriesCode], origin_ms
         runs_flat[:, 1] = run_lengths
         head = np.array([(len(breaks) << 3) | flags, rows], dtype=np.uint64)
         parts.extend((head, runs_flat.ravel(), *tail))
+    if small:
+        parts.append(np.array(small, dtype=np.uint64))
     return varint.encode(np.concatenate(parts))
 
 
@@ -174,7 +194,8 @@ def decode_blocks(
     at = 0
     previous_ms = origin_ms
     parts: list[Readings] = []
-    cells = 0
+    small = sweeps.Cells()
+    blocks = cells = 0
 
     def take(count: int) -> UInt64s:
         nonlocal at
@@ -184,8 +205,17 @@ def decode_blocks(
         return numbers[at - count : at]
 
     while at < total_numbers:
-        if len(parts) >= MAX_BLOCKS:
+        if blocks >= MAX_BLOCKS:
             raise ContractError(f"more than {MAX_BLOCKS} blocks in a batch", reason="malformed")
+        blocks += 1
+        found = sweeps.decode(numbers, at, previous_ms, codes, left_out, small)
+        if found is not None:
+            at, previous_ms, series = found
+            cells += series
+            continue
+        if len(small):
+            parts.append(_arrays(small))
+            small = sweeps.Cells()
         head, rows = (int(n) for n in take(2))
         flags, runs = head & 7, head >> 3
         if not 0 < runs <= MAX_READINGS or not 0 < rows <= MAX_READINGS:
@@ -254,4 +284,16 @@ def decode_blocks(
                 quality,
             )
         )
+    if len(small):
+        parts.append(_arrays(small))
     return concat(parts) if parts else empty()
+
+
+def _arrays(cells: sweeps.Cells) -> Readings:
+    return Readings(
+        np.array(cells.alias, np.int32),
+        np.array(cells.ts_ms, np.int64),
+        np.array(cells.lag_ms, np.int32),
+        np.array(cells.integer, np.int64),
+        np.array(cells.quality, np.uint8),
+    )

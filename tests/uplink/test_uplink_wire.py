@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from protocols.core.errors import ContractError, LocalProtocolError
 from protocols.core.model import Event, Quality
 from protocols.uplink import batch as wire
-from protocols.uplink import columns, varint
+from protocols.uplink import columns, sweeps, varint
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import MAX_BATCH_BYTES, Batch, Declaration
 from protocols.uplink.columns import FLOAT_BITS, Readings, SeriesCode
@@ -115,6 +117,45 @@ def test_what_is_encoded_is_decoded(batch: Batch) -> None:
     assert digest_of(back) == digest_of(batch)
     assert replace(back, readings=batch.readings) == batch
     assert wire.encode(batch, codes_of(batch)) == data  # the same bytes each time they go
+
+
+@given(declarations(), st.data(), EPOCHS)
+@FEW
+def test_small_blocks_number_by_number_are_the_same_bytes_as_by_arrays(
+    declared: tuple[Declaration, ...], data: Any, epoch: int
+) -> None:
+    assume(declared)
+    given_rows = data.draw(readings([d.alias for d in declared]))
+    codes = {d.alias: d.code for d in declared}
+    body = columns.encode_blocks(given_rows, codes, epoch * 1000)
+    with arrays_only():
+        assert columns.encode_blocks(given_rows, codes, epoch * 1000) == body
+
+
+@given(st.lists(st.one_of(st.integers(0, 9), st.sampled_from([8, 9, 10, 12, 16, 24]), UINT64), max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_any_numbers_are_judged_alike_number_by_number_and_by_arrays(numbers: list[int]) -> None:
+    body = plain.leb128_all(numbers)
+    found = _blocks(body)
+    with arrays_only():
+        assert _blocks(body) == found
+
+
+def _blocks(body: bytes) -> object:
+    left_out: set[int] = set()
+    try:
+        return rows_of(columns.decode_blocks(body, KNOWN, 5, left_out=left_out)), left_out
+    except ContractError as error:
+        return error.reason
+
+
+@contextmanager
+def arrays_only() -> Iterator[None]:
+    before, sweeps.MOST_SERIES = sweeps.MOST_SERIES, 0
+    try:
+        yield
+    finally:
+        sweeps.MOST_SERIES = before
 
 
 @given(declarations(), st.data(), EPOCHS)
