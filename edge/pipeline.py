@@ -1,60 +1,37 @@
 """From sweeps, facts and reports to durable batches: the middle of the agent.
 
 Everything a connector or a camera says comes in here. Rules see every reading at once; report by exception decides what
-is kept; what is kept waits at most ``flush_s`` and then becomes durable together (one fsync). An event does not wait.
-Only when its readings are on disk is a device told that they arrived.
+is kept, and in which column; what is kept waits for the next commit (commits.py). An event does not wait.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
 from edge.clock import Clock
+from edge.commits import Commits, Offload, inline
 from edge.devices import Devices
-from edge.evidence import Still, chunks
+from edge.evidence import Still
 from edge.happenings import Happenings
 from edge.northbound.tap import Tap, Told
-from edge.outbox import Outbox, Pending
+from edge.outbox import Outbox
 from edge.report import Point, Reporter
-from edge.timekeeper import STATE as CLOCK_STATE
 from edge.timekeeper import Timekeeper
-from edge.waiting import Columns, Kind, Waiting
+from edge.waiting import Kind
 from protocols.core.errors import StoreError
 from protocols.core.model import Event, Fact, Float64s, Int32s, Quality, SeriesBatch, Sweep
-from protocols.uplink.batch import (
-    CLOCK_SET,
-    CLOCK_UNKNOWN,
-    CommandOutcome,
-    DeviceState,
-    Reported,
-    scale,
-)
+from protocols.uplink.batch import CLOCK_SET, CLOCK_UNKNOWN, CommandOutcome, DeviceState, Reported, scale
 from protocols.uplink.topics import Lane
 from scenarios.engine import Engine
 
 log = logging.getLogger("citybrain.edge.pipeline")
 
-_GATHER_S = 0.02  # an event waits this long for its companions
-_RETRY_S = 1.0
 _MOST_LAG_MS = (1 << 31) - 1  # 24.8 days: a logger that empties its memory is later than the wire can say
-_MOST_WAITING = 200_000  # readings kept in memory while the disk refuses; beyond it the oldest go, counted
-
-
-class Offload(Protocol):
-    """Runs a blocking call off the loop (``asyncio.to_thread``), or right here under virtual time."""
-
-    def __call__(self, function: Callable[[], None], /) -> Awaitable[None]: ...
-
-
-async def inline(function: Callable[[], None], /) -> None:
-    function()
 
 
 class Pipeline:
@@ -78,17 +55,9 @@ class Pipeline:
         self._engine = engine
         self._devices = devices
         self._clock = clock
-        self._flush_s = flush_s
-        self._lane = lane
-        self._committed = committed
-        self._offload = offload
         self._still_of = still_of
         self._time = timekeeper
         self._happenings = Happenings(clock, devices)
-        self._waiting = Waiting()
-        self._inflight_exchanges: set[str] = set()
-        self._dirty = asyncio.Event()
-        self._urgent = asyncio.Event()
         self._reporters: dict[int, Reporter] = {}
         self._sweeps: dict[tuple[str, tuple[str, ...]], tuple[Int32s, Float64s]] = {}
         self._online: dict[str, bool] = {}
@@ -105,6 +74,10 @@ class Pipeline:
             "commits": 0,
             "commits_refused": 0,
         }
+        self.commits = Commits(
+            outbox, engine, clock, flush_s=flush_s, lane=lane, kind=lambda: self._kind(clock.now_ms()),
+            committed=committed, offload=offload, timekeeper=timekeeper, counters=self.counters,
+        )  # fmt: skip
         for declaration in outbox.series():
             if declaration.device in devices.ids():
                 self._bind(declaration.device, declaration.point, declaration.reference)
@@ -113,9 +86,9 @@ class Pipeline:
 
     def sweep(self, sweep: Sweep, on_durable: Callable[[], None] | None = None) -> None:
         if sweep.device not in self._devices.ids():
-            self.counters["unknown_device"] += 1
+            self.counters["unknown_device"] += len(sweep.points)
             return
-        if sweep.exchange and self._is_repeat(sweep.exchange, on_durable):
+        if sweep.exchange and self.commits.is_repeat(sweep.exchange, on_durable):
             self.counters["repeats"] += 1
             return
         now_ms = self._clock.now_ms()
@@ -152,13 +125,7 @@ class Pipeline:
         if self.tap is not None:
             self.tap.readings(sweep.device, told)
         self._take(events)
-        if sweep.exchange:
-            calls = self._waiting.exchanges.setdefault(sweep.exchange, [])
-            if on_durable is not None:
-                calls.append(on_durable)
-        elif on_durable is not None:
-            self._waiting.plain.append(on_durable)
-        self._dirty.set()
+        self.commits.tell(sweep.exchange, on_durable)
 
     def report(self, event_type: str, device: str, code: str, detail: str = "", *, point: str = "") -> None:
         if event_type == "dev.clock_skew" and self._time is not None and not self._time.guard.known:
@@ -187,16 +154,15 @@ class Pipeline:
 
     def outcome(self, outcome: CommandOutcome, on_durable: Callable[[], None]) -> None:
         """What became of an order of the core's."""
-        self._waiting.outcomes.append(outcome)
-        self._waiting.plain.append(on_durable)
-        self._urgent.set()
-        self._dirty.set()
+        waiting = self.commits.waiting
+        waiting.outcomes.append(outcome)
+        waiting.plain.append(on_durable)
+        self.commits.now()
 
     def reported(self, report: Reported) -> None:
         """What the gateway made of a document of its twin."""
-        self._waiting.reported.append(report)
-        self._urgent.set()
-        self._dirty.set()
+        self.commits.waiting.reported.append(report)
+        self.commits.now()
 
     def devices_heard(self) -> dict[str, bool]:
         """Devices heard of since the start, by whether they answer."""
@@ -218,9 +184,8 @@ class Pipeline:
             return
         steps, corrections, events = self._time.follow()
         if corrections:
-            self._waiting.corrections += corrections
-            self._urgent.set()
-            self._dirty.set()
+            self.commits.waiting.corrections += corrections
+            self.commits.now()
         if not steps:
             return
         delta_ms = sum(step.delta_ms for step in steps)
@@ -243,20 +208,6 @@ class Pipeline:
             return Kind()
         run = self._time.run_of(seen_ms)
         return Kind(CLOCK_SET if run.known else CLOCK_UNKNOWN, run.number)
-
-    def _is_repeat(self, exchange: str, on_durable: Callable[[], None] | None) -> bool:
-        if exchange in self._waiting.exchanges or exchange in self._inflight_exchanges:
-            if on_durable is not None:
-                self._waiting.exchanges.setdefault(exchange, []).append(on_durable)
-                self._dirty.set()
-            return True
-        try:
-            seen = self._outbox.seen_exchange(exchange)
-        except StoreError:
-            return False  # better twice than not at all
-        if seen and on_durable is not None:
-            on_durable()
-        return seen
 
     def _columns(self, sweep: Sweep) -> tuple[Int32s, Float64s]:
         """Aliases of the sweep's points, and what their values are multiplied with to become integers."""
@@ -284,22 +235,9 @@ class Pipeline:
             self._reporters[alias] = Reporter(self._devices.policy(info))
 
     def _keep(self, alias: int, point: Point, kind: Kind) -> None:
-        waiting = self._waiting
-        if waiting.size >= _MOST_WAITING:
+        lag_ms = min(max(point.lag_ms, -_MOST_LAG_MS), _MOST_LAG_MS)
+        if self.commits.waiting.keep(kind, (alias, point.ts_ms, lag_ms, point.integer, point.quality)):
             self.counters["dropped_memory"] += 1
-            oldest = next(columns for columns in waiting.columns.values() if columns.alias)
-            for column in oldest.each():
-                del column[0]
-            waiting.size -= 1
-        columns = waiting.columns.get(kind)
-        if columns is None:
-            columns = waiting.columns[kind] = Columns()
-        columns.alias.append(alias)
-        columns.ts_ms.append(point.ts_ms)
-        columns.lag_ms.append(min(max(point.lag_ms, -_MOST_LAG_MS), _MOST_LAG_MS))
-        columns.integer.append(point.integer)
-        columns.quality.append(point.quality)
-        waiting.size += 1
         self.counters["readings_kept"] += 1
 
     def _note_online(self, device: str, *, online: bool, detail: str, now_ms: int) -> None:
@@ -312,9 +250,8 @@ class Pipeline:
             log.info("device %s answers", device)
         else:
             log.warning("device %s does not answer: %s", device, detail)
-        self._waiting.devices.append(DeviceState(device, online, now_ms, detail))
-        self._urgent.set()
-        self._dirty.set()
+        self.commits.waiting.devices.append(DeviceState(device, online, now_ms, detail))
+        self.commits.now()
 
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -322,88 +259,22 @@ class Pipeline:
             still = self._still_of(placed.source.partition("/")[0]) if placed.state == "raise" else None
             if still is not None:
                 placed = still.attach(placed)
-                self._waiting.stills.append((placed, still))
-            self._waiting.events.append(placed)
+                self.commits.waiting.stills.append((placed, still))
+            self.commits.waiting.events.append(placed)
             self.counters["events"] += 1
             log.info("%s %s %s %s", placed.type, placed.state or "event", placed.level, placed.source)
         if events:
-            self._urgent.set()
-            self._dirty.set()
+            self.commits.now()
 
     # -- commits --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Commit what waits, until cancelled; the caller flushes once more at the end."""
-        while True:
-            await self._dirty.wait()
-            try:
-                async with asyncio.timeout(self._flush_s):
-                    await self._urgent.wait()
-                await asyncio.sleep(_GATHER_S)
-            except TimeoutError:
-                pass
-            if not await self.flush():
-                await asyncio.sleep(_RETRY_S)
+        await self.commits.run()
 
     async def flush(self) -> bool:
         """One commit of everything that waits. False if the disk refused; nothing is forgotten then."""
-        self._dirty.clear()
-        self._urgent.clear()
-        if not self._waiting.anything():
-            return True
-        batch, self._waiting = self._waiting, Waiting()
-        self._inflight_exchanges = set(batch.exchanges)
-        pending: list[Pending] = []
-        now = self._kind(self._clock.now_ms())
-        if batch.urgent():
-            pending.append(
-                Pending(
-                    "event",
-                    clock=now.clock,
-                    clock_run=now.run,
-                    corrections=batch.corrections,
-                    events=batch.events,
-                    devices=batch.devices,
-                    outcomes=batch.outcomes,
-                    reported=batch.reported,
-                )
-            )
-        lane = self._lane()
-        pending += [
-            Pending(lane, columns.readings(), clock=kind.clock, historical=kind.historical, clock_run=kind.run)
-            for kind, columns in batch.columns.items()
-            if columns.alias
-        ]
-        pending += [Pending("evidence", evidence=[c]) for event, still in batch.stills for c in chunks(event, still)]
-        snapshot = self._engine.snapshot() if batch.events else None
+        return await self.commits.flush()
 
-        def commit() -> None:
-            state = {"engine": snapshot} if snapshot is not None else {}
-            if self._time is not None and (batch.corrections or self._time.guard.due()):
-                state[CLOCK_STATE] = self._time.guard.saved()
-            self._outbox.commit(pending, now_ms=self._clock.now_ms(), exchanges=list(batch.exchanges), state=state)
 
-        try:
-            await self._offload(commit)
-        except StoreError as error:
-            if not error.retry:
-                raise
-            if not self.counters["commits_refused"]:
-                log.error("%s", error)
-            self.counters["commits_refused"] += 1
-            self._put_back(batch)
-            return False
-        finally:
-            self._inflight_exchanges = set()
-        self.counters["commits"] += 1
-        for call in batch.callbacks():
-            call()
-        self._committed()
-        return True
-
-    def _put_back(self, batch: Waiting) -> None:
-        if self._time is not None:
-            self._time.guard.changed = True
-        batch.extend(self._waiting)
-        self._waiting = batch
-        self._dirty.set()
+__all__ = ["Offload", "Pipeline", "inline"]

@@ -12,6 +12,8 @@ from protocols.core.model import Event
 from protocols.uplink.batch import CLOCK_SET, ClockCorrection, CommandOutcome, DeviceState, Reported
 from protocols.uplink.columns import Readings
 
+_MOST_WAITING = 200_000  # readings kept in memory while the disk refuses; beyond it the oldest go, counted
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -57,6 +59,22 @@ class Waiting:
     stills: list[tuple[Event, Still]] = field(default_factory=list)
     exchanges: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
     plain: list[Callable[[], None]] = field(default_factory=list)
+
+    def keep(self, kind: Kind, reading: tuple[int, int, int, int, int]) -> bool:
+        """Alias, time, lag, integer, quality. True if there was no room left and the oldest reading went for it."""
+        full = self.size >= _MOST_WAITING
+        if full:
+            oldest = next(columns for columns in self.columns.values() if columns.alias)
+            for column in oldest.each():
+                del column[0]
+            self.size -= 1
+        columns = self.columns.get(kind)
+        if columns is None:
+            columns = self.columns[kind] = Columns()
+        for column, value in zip(columns.each(), reading, strict=True):
+            column.append(value)
+        self.size += 1
+        return full
 
     def urgent(self) -> bool:
         return bool(self.events or self.devices or self.outcomes or self.reported or self.corrections)

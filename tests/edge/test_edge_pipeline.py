@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import pipeline as pipeline_module
+from edge import waiting as waiting_module
 from edge.agent import assemble, run_parts
 from edge.clock import LoopClock
 from edge.outbox import Outbox
 from edge.pipeline import inline
+from edge.uplink.account import losses
 from firmware_sim.ledger import MemoryLedger
 from firmware_sim.rig.virtual_loop import run_virtual
 from firmware_sim.rig.virtual_rig import VirtualRig
@@ -61,7 +62,7 @@ def test_a_device_is_told_only_when_its_data_are_on_disk(tmp_path: Path) -> None
             await asyncio.sleep(1)
             rig.sweep(1.0, done=done)
             rig.sweep(2.0, exchange="push-1", done=done)
-            rig.pipeline._urgent.clear()  # the device's first word is news; here only readings count
+            rig.pipeline.commits._urgent.clear()  # the device's first word is news; here only readings count
             await asyncio.sleep(0.45)
             assert told == []
             await asyncio.sleep(0.1)
@@ -126,11 +127,11 @@ def test_a_repeat_that_comes_during_the_commit_is_one(tmp_path: Path) -> None:
             rig.sweep(1.0, exchange="a", done=lambda: told.append("again"))
             function()
 
-        rig.pipeline._offload = while_writing
+        rig.pipeline.commits._offload = while_writing
         rig.sweep(1.0, exchange="a", done=lambda: told.append("first"))
         assert await rig.pipeline.flush()
         assert told == ["first"]
-        rig.pipeline._offload = inline
+        rig.pipeline.commits._offload = inline
         assert await rig.pipeline.flush()
         assert told == ["first", "again"] and rig.values() == [1.0]
 
@@ -166,7 +167,7 @@ def test_a_disk_that_refuses_keeps_everything_for_later(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_while_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_module, "_MOST_WAITING", 50)
+    monkeypatch.setattr(waiting_module, "_MOST_WAITING", 50)
 
     async def body() -> None:
         rig = Rig(tmp_path)
@@ -177,7 +178,7 @@ def test_memory_is_bounded_while_the_disk_refuses(tmp_path: Path, monkeypatch: p
                 rig.sweep(float(n))
                 if n % 30 == 0:
                     assert not await rig.pipeline.flush()
-        assert rig.pipeline.counters["dropped_memory"] == 70
+        assert losses(rig.pipeline.counters) == {"memory_full": (70, 0)}
         assert await rig.pipeline.flush()
         assert rig.values() == [0.0, *(float(n) for n in range(71, 121))]
 
@@ -253,8 +254,12 @@ def test_a_device_nobody_configured_is_counted_and_leaves_nothing(tmp_path: Path
     async def body() -> None:
         rig = Rig(tmp_path)
         rig.sweep(1.0, device="gas-9")
+        points, values = ("ch4_lel", "co_ppm", "o2_vol"), np.array([1.0, np.nan, 20.9])
+        rig.pipeline.sweep(Sweep("gas-9", 0, 0, points, values, np.zeros(3, np.uint8)))
         rig.pipeline.sweep(Sweep("", 0, 0, (), np.zeros(0), np.zeros(0, np.uint8)))
-        assert rig.pipeline.counters["unknown_device"] == 2
+        # The core is told of readings, not of the sweeps they came in: its ledger adds them up with the others.
+        assert losses(rig.pipeline.counters) == {"unknown_device": (1 + 3, 0)}
+        assert rig.pipeline.counters["readings_seen"] == 0
         assert await rig.pipeline.flush()
         assert rig.outbox.totals()["data"]["seq"] == 0 and rig.outbox.series() == []
 
@@ -310,7 +315,7 @@ def test_happenings_of_strangers_do_not_fill_the_memory(tmp_path: Path) -> None:
         rig = Rig(tmp_path)
         for n in range(6000):
             rig.pipeline.report("data.rejected", f"stranger-{n}", "x")
-        assert len(rig.pipeline._waiting.events) == 5000
+        assert len(rig.pipeline.commits.waiting.events) == 5000
 
     in_virtual_time(body)
 
