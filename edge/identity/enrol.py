@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from edge.identity.core_client import ask, fetch_root
 from edge.identity.files import IdentityFiles
-from edge.identity.settings_file import write_settings
+from edge.identity.settings_file import state_dir_of, write_settings
 from edge.identity.trust import NO_DATES, clock_is_wrong
 from protocols.core.errors import ConfigError, LinkRefused
 from protocols.uplink.topics import SHARDS, valid_gateway_id
@@ -54,7 +54,7 @@ def read_label(text: str) -> Claim:
 def enrol(claim: Claim, config_path: Path, now_s: float, *, web_ca: str = "") -> Enrolled:
     """Become the gateway of the claim. ``web_ca``: "" the city's root, "system", or a file: who vouches for the core's
     web certificate. Raises ConfigError, LinkRefused, LinkDown, StoreError; then the configuration is as it was."""
-    folder = config_path.resolve().parent / "state" / "identity"
+    folder = config_path.resolve().parent / state_dir_of(config_path) / "identity"
     files = IdentityFiles(folder)
     root = fetch_root(claim.core, claim.fingerprint)
     request = files.pending("gateway")

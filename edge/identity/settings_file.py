@@ -45,6 +45,15 @@ def write_settings(
         raise ConfigError(f"{path}: {error}") from error
 
 
+def state_dir_of(path: Path) -> str:
+    """The agent's own folder, as the file says or as is usual: what it renews must lie where it may write."""
+    try:
+        gateway = tomllib.loads(path.read_text(encoding="utf-8")).get("gateway") if path.exists() else None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return str(gateway.get("state_dir", "state")) if isinstance(gateway, dict) else "state"
+
+
 def _without(text: str, names: set[str]) -> str:
     """The file without those tables. What stands before the first table stays, and comments before the next one."""
     out: list[str] = []

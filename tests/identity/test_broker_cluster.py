@@ -235,7 +235,11 @@ def strangers(trio: Trio, folder: Path) -> dict[str, tuple[str, str, str]]:
 
     return {
         "no certificate": ("", good_login, "TLS route handshake error"),
-        "another authority's": (tls(folder / "other.pem", folder / "other.key"), good_login, "unknown authority"),
+        "another authority's": (
+            tls(folder / "other.pem", folder / "other.key"),
+            good_login,
+            "TLS route handshake error",
+        ),
         "a gateway's, which has no password": (tls(mine, mine), "cb-route:guessed@", "authentication error"),
     }
 
@@ -269,8 +273,11 @@ def _said(log: Path, offset: int) -> str:
 
 
 def test_a_node_dies_and_nothing_is_lost(trio: Trio, tmp_path: Path) -> None:
+    (trio.root / "gw-life").mkdir()
+    (trio.root / "gw-life" / "gateway.toml").write_text('[gateway]\nstate_dir = "own"\n')
     folder = trio.enrol("gw-life")
     config = load_gateway(folder / "gateway.toml")
+    assert config.mqtt.cert_file == str(folder / "own" / "identity" / "identity.pem"), "where it may write"
     outbox = Outbox(tmp_path / "outbox.db", now_ms=T0_MS)
     series = outbox.alias(SeriesInfo("meter", "x", "u", 1), 0)
     uplink = Uplink(

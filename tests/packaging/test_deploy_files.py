@@ -29,6 +29,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 JOBS = {"migrate", "enrol"}
+AGENT_TOML = "/etc/citybrain/agent.toml"
 
 
 @pytest.fixture(scope="module")
@@ -191,11 +192,14 @@ def test_unit_starts_the_agent_in_a_sandbox() -> None:
     unit.read(DEPLOY / "gateway" / "citybrain-agent.service")
     service = unit["Service"]
     assert service["User"] == "citybrain"
-    assert service["ExecStart"].endswith("edge run /etc/citybrain/agent.toml")
     config = edge_config.load(DEPLOY / "gateway" / "agent.toml")
-    assert config.mqtt.password_file == "/run/credentials/citybrain-agent.service/mqtt"
-    assert service["LoadCredential"].startswith("mqtt:")
-    assert config.gateway.state_dir == f"/var/lib/{service['StateDirectory']}"
+    state = f"/var/lib/{service['StateDirectory']}"
+    assert config.gateway.state_dir == state, "what it renews and stores lies where it may write"
+    assert service["ExecStart"].split()[1:] == [f"{state}/slots/launcher.pyz", f"{state}/slots", AGENT_TOML]
+    assert unit["Unit"]["AssertPathExists"] == f"{state}/slots/launcher.pyz"
+    assert config.mqtt.cert_file == f"{state}/identity/identity.pem", "where enrolment puts it"
+    drop_in = (DEPLOY / "gateway" / "password.conf").read_text()
+    assert "LoadCredential=mqtt:" in drop_in and "/run/credentials/citybrain-agent.service/mqtt" in drop_in
     wanted = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "DevicePolicy": "closed",
               "CapabilityBoundingSet": "", "PrivateTmp": "yes"}  # fmt: skip
     assert {key: service[key] for key in wanted} == wanted
@@ -206,7 +210,7 @@ def test_unit_in_systemds_own_eyes(tmp_path: Path) -> None:
     """Known keys only, and an exposure of 3.0 at most (0 closed, 10 open)."""
     unit = tmp_path / "citybrain-agent.service"
     text = (DEPLOY / "gateway" / "citybrain-agent.service").read_text()
-    unit.write_text(text.replace("/opt/citybrain/bin/citybrain", "/bin/true"))
+    unit.write_text(text)
     checked = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert unit.name not in checked.stderr, checked.stderr
     secured = subprocess.run(

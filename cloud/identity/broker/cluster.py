@@ -11,6 +11,7 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -33,6 +34,10 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     nodes: dict[str, str]  # name = "host:port" under which the others reach it
     secret_file: str  # the same file on every node: `openssl rand -hex 32 > cluster.secret`
     name: str = "citybrain"
+    # A request that meets a group without a leader (4 to 9 s after a node has died) is lost, and whoever waits for its
+    # answer waits for nothing: so it is given up soon and asked again. Longer where disks are too slow for a whole city
+    # that connects at once.
+    api_timeout_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 2.0
     listen: str = ""  # where this node waits for the others; "": its own address, or its port if that is a name
 
     def __post_init__(self) -> None:

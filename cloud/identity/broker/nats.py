@@ -15,9 +15,6 @@ from cloud.identity.broker.config import BrokerConfig
 from cloud.identity.names import CALLOUT_USER, CORE_USER
 from protocols.uplink.batch import MAX_BATCH_BYTES
 
-#: A request that meets a group without a leader (4 to 9 s after a node has died) is lost, and whoever waits for its
-#: answer waits for nothing: so it is given up soon, and asked again when there is a leader.
-_CLUSTER_API_TIMEOUT_S = 2
 #: A broker that starts again meets every gateway of the city at once; none may time out behind the others.
 _AUTH_TIMEOUT_S = 20
 
@@ -43,7 +40,7 @@ def files(config: BrokerConfig, out: Path, issuer: str, passwords: Mapping[str, 
     if config.cluster is not None:
         others = _cluster(config.cluster, path("route.pem"), path("route.key"), path("root.pem"), passwords[ROUTE_USER])
         copies = f"  stream_replicas: {REPLICAS}\n"
-        patience = f'  js_api_timeout: "{_CLUSTER_API_TIMEOUT_S}s"\n' if config.max_sessions else ""
+        patience = f'  js_api_timeout: "{config.cluster.api_timeout_s:g}s"\n' if config.max_sessions else ""
     watched = f"http: {config.monitor_listen}\n" if config.monitor_listen else ""
     named = config.cluster.node if config.cluster is not None else "citybrain"
     answers = ', permissions: {publish: ["$SYS._INBOX.>"], subscribe: ["$SYS.REQ.USER.AUTH"]}'
