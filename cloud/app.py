@@ -50,6 +50,7 @@ from cloud.auth.sessions import Sessions, load_key
 from cloud.auth.sso import Sso
 from cloud.config import Settings
 from cloud.identity.desk import IdentityDesk
+from cloud.query import disks
 from cloud.query.live import Hub
 from cloud.query.pool import Pool
 from cloud.updates.running import Rolling
@@ -129,14 +130,9 @@ def create_app(settings: Settings) -> FastAPI:
         """Open to monitoring without a log-in, and therefore without any figures."""
         try:
             async with s.pool.connection() as conn:
-                full = await (
-                    await conn.execute(
-                        "select type from alarm where scenario = 'platform/store' and state <> 'cleared' limit 1"
-                    )
-                ).fetchone()
+                disk, _ = await disks.core(conn)
         except StoreError:
             return Health(ok=False, database=False, live=s.hub.connected)
-        disk = "ok" if full is None else str(full[0]).rpartition(".")[2]
         return Health(ok=s.hub.connected and disk != "full", database=True, live=s.hub.connected, disk=disk)
 
     if settings.console:

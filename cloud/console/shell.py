@@ -12,6 +12,7 @@ import psycopg
 from nicegui import ui
 
 from cloud.console import marks, prefs
+from cloud.console.banner import Banner
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import Ask, NavRail, TopBar
 from cloud.console.words import compact, number
@@ -39,6 +40,7 @@ class Shell:
                 self._top = TopBar()
             self._rail = NavRail()
             with ui.element("main").classes("cb-main").style("display:flex;flex-direction:column"):
+                self._banner = Banner(tab)
                 tab.error_box = ui.label("").classes("cb-err").style("margin:12px 20px 0").props('role="alert"')
                 tab.error_box.set_visibility(False)
                 with ui.element("div").style("flex:1;min-height:0"):
@@ -92,6 +94,7 @@ class Shell:
             self._seen_summary, self._seen_live = hub.summary_no, hub.connected
             self._summary = await self._own_summary()
             self._show_summary(self._summary)
+            await self._banner.look()
         changes = await self._tab.tick()
         await self._listen(changes, self._summary)
 

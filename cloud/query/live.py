@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 import psycopg
 
-from cloud.query import summary
+from cloud.query import disks, summary
 from cloud.query.pool import Connection, Pool
 from cloud.query.rows import Summary
 from protocols.core.errors import StoreError
@@ -33,6 +33,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _PENDING_MAX = 2000
 _SUMMARY_MIN_S = 1.0  # at most this often ...
 _SUMMARY_MAX_S = 5.0  # ... and at least this often: ages and deadlines move without any change
+_DISKS_EVERY_S = 5.0  # a look at each gateway's health; disks do not fill within seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Hub:
         self._changed = asyncio.Event()
         self.connected = False
         self.summary: Summary | None = None
+        self.disks = disks.Disks()  # as of a few seconds ago
         self.summary_no = 0  # counts up with each new summary, so that a page sees that it is new
 
     def subscribe(self) -> Subscription:
@@ -142,12 +144,16 @@ class Hub:
                     subscriber.put(change)
 
     async def _summarise_forever(self) -> None:
+        next_disks_s = 0.0
         while True:
             self._changed.clear()
             began = time.monotonic()
             try:
                 async with self._pool.connection() as conn:
                     self.summary = await summary.summary(conn, datetime.now(UTC))
+                    if began >= next_disks_s:
+                        self.disks = await disks.tight(conn)
+                        next_disks_s = began + _DISKS_EVERY_S
                 self.summary_no += 1
             except (StoreError, psycopg.Error) as error:
                 log.warning("no summary: %s", error)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+from cloud.query import disks
+from cloud.query.pool import Pool
+from cloud.query.sight import Sight
 from tests.cloud_api import city
 from tests.cloud_api.conftest import Core
 
@@ -208,3 +213,42 @@ def test_database_of_tests_is_the_real_schema(core: Core) -> None:
             "select 'twice', key, scenario, type, device_id, level, level, 'raised', now() from alarm "
             "where alarm_id = 'alarm-gas-2'"
         )
+
+
+def test_full_disks_are_known_by_what_was_said_lately(core: Core) -> None:
+    async def ask(where: Sight) -> disks.Disks:
+        pool = Pool(core.dsn)
+        try:
+            async with pool.connection() as conn:
+                return await disks.tight(conn, sight=where)
+        finally:
+            await pool.close()
+
+    def seen(*districts: str) -> disks.Disks:
+        return asyncio.run(ask(Sight(frozenset(("*", district) for district in districts))))
+
+    assert seen("*").fine
+    with core.db() as conn:
+        kept = conn.execute("select gateway_id, health, health_at from gateway").fetchall()
+        conn.execute(
+            "update gateway set health_at = now(), health = health || case gateway_id "
+            "when 'gw-baohe-01' then '{\"disk_free_mb\": 499.5}'::jsonb "
+            "when 'gw-shushan-01' then '{\"disk_free_mb\": 12}' else '{\"disk_free_mb\": \"full\"}' end"
+        )
+        try:
+            found = seen("*")
+            assert [(g.gateway_id, g.free_mb) for g in found.gateways] == [
+                ("gw-shushan-01", 12.0),
+                ("gw-baohe-01", 499.5),
+            ]
+            assert (found.core, found.count) == ("ok", 2)
+            assert [g.gateway_id for g in seen("baohe").gateways] == ["gw-baohe-01"] and seen("luyang").fine
+            conn.execute("update gateway set health_at = now() - interval '2 hours' where gateway_id = 'gw-baohe-01'")
+            conn.execute("update gateway set online = false where gateway_id = 'gw-shushan-01'")
+            assert seen("*").fine
+        finally:
+            conn.execute("update gateway set online = true")
+            for id_, health, at in kept:
+                conn.execute(
+                    "update gateway set health = %s, health_at = %s where gateway_id = %s", [Jsonb(health), at, id_]
+                )
