@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,36 @@ def _restore(options: argparse.Namespace) -> int:
 
     secret = _secret(options) if options.keys is not None else ""
     found = restore(options.file, options.dsn)
-    print(
-        f"restored {sum(found.rows.values())} rows as of {found.taken_at:%Y-%m-%d %H:%M:%S %z}."
-        " Gateways send by themselves what they still hold. 网关将自动补传其保留的数据。"
-    )
+    print(f"restored {sum(found.rows.values())} rows as of {found.taken_at:%Y-%m-%d %H:%M:%S %z}.")
     if options.keys is not None:
         source = options.file.with_name(options.file.name + ".keys")
         print(f"{options.keys}: {len(keys.unseal(source, options.keys, secret))} files")
+    print(_what_now(found.taken_at, found.restored_at))
     return 0
+
+
+def _what_now(taken_at: datetime, restored_at: datetime) -> str:
+    """A restore is not the end of it: somebody must say so to the audit log, and look at what did not come back."""
+    seconds = max(0, round((restored_at - taken_at).total_seconds()))
+    hours, minutes = divmod(-(-seconds // 60), 60)
+    zh = f"{hours} 小时 {minutes} 分" if hours else f"{minutes} 分钟"
+    en = f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f"""
+What now:
+ 1. The gap is at most {en}: from the backup ({taken_at:%Y-%m-%d %H:%M:%S %z}) until now, or until the crash.
+    What people did in the console in that time is not in the database.
+ 2. Start the workers. Gateways send by themselves what they still hold. What they had deleted, because it had been
+    committed, is lost; the ledger names it as "core restored from a backup of ...", by gateway, lane and rows:
+    console, page Ledger; /api/v1/gateways/ID/ledger; citybrain proof. It is complete when every gateway has been heard.
+ 3. Audit sealing stands still where the key has signed more than this database holds, until somebody answers for it:
+    citybrain audit accept --config core.toml --who NAME --reason "restored from the backup of ..."
+接下来：
+ 1. 缺口最长 {zh}：自备份时刻至故障时刻（不晚于现在）。其间在控制台所做的操作不在库中。
+ 2. 启动接入进程。网关自动补传其仍保留的数据；此前已确认入库、网关已删除的数据无法找回，
+    账本将按网关、通道和行号逐一列明，原因为“中心数据库由……的备份恢复”：
+    控制台“账本”页、/api/v1/gateways/ID/ledger、citybrain proof。所有网关都报过账后方为完整。
+ 3. 若密钥签过的审计记录多于本库，审计封存即停止，须有人负责并执行：
+    citybrain audit accept --config core.toml --who 姓名 --reason '由……的备份恢复'"""
 
 
 def _tidy(options: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from cloud.ingest.group import LaneTotals
 from cloud.ledger import read
 from cloud.ledger.accounts import LaneBook, compare
 from cloud.ledger.model import Finding, Gap, LaneBooks
-from cloud.ledger.verdict import reason_words
+from cloud.ledger.verdict import forgotten_words, reason_words
 from protocols.uplink.digest import add
 
 _64 = (1 << 64) - 1
@@ -52,6 +52,7 @@ class LaneProof:
     repeats_recognised: int
     content: str  # equal | differs | not_comparable | not_at_rest | not_compared
     ranges: list[str] = field(default_factory=list)
+    untold_rows: int = 0  # of the lost ones: acknowledged, by the outbox file, and the core has not heard of it yet
 
 
 @dataclass(slots=True)
@@ -145,8 +146,10 @@ def _lane(
     cursor = cursors.get((lane.epoch, lane.lane), LaneTotals())
     produced_rows = max(lane.produced, own.seq if own else 0)
     beyond = produced_rows - lane.seq
-    lost = lane.lost + lane.holes if own is None else lane.holes
-    waiting = beyond if own is not None else lane.waiting
+    acked = own.acked if own is not None else 0
+    forgotten = max(lane.forgotten, acked - lane.seq)  # the outbox file may know it before the core was told
+    lost = lane.lost + lane.holes if own is None else forgotten + lane.holes
+    waiting = beyond - forgotten if own is not None else lane.waiting
     if own is not None:
         produced: int | None = own.readings
         content = _compare(own, cursor)
@@ -158,11 +161,17 @@ def _lane(
         lane.seq, waiting, lost, produced, lane.readings, lane.thinned, lane.events, lane.repeats, content,
     )  # fmt: skip
     if waiting:
-        out.ranges.append(f"rows {lane.seq + 1}-{produced_rows} wait on the gateway")
-    if lane.lost and own is None:
+        out.ranges.append(f"rows {lane.seq + forgotten + 1}-{produced_rows} wait on the gateway")
+    if forgotten:
+        why = forgotten_words(lane)[1]
+        out.ranges.append(f"rows {lane.seq + 1}-{lane.seq + forgotten} lost: {why}")
+        out.untold_rows = forgotten - lane.forgotten
+    if lane.left_behind and own is None:
         why = reason_words(lane.left_because)[1]
-        out.ranges.append(f"rows {lane.seq + 1}-{lane.seq + lane.lost} lost: {why}")
-    out.ranges += [_range(gap) for gap in gaps if gap.epoch == lane.epoch and gap.lane == lane.lane]
+        out.ranges.append(f"rows {lane.seq + forgotten + 1}-{lane.produced} lost: {why}")
+    out.ranges += [
+        _range(gap) for gap in gaps if (gap.epoch, gap.lane) == (lane.epoch, lane.lane) and gap.kind != "lost"
+    ]
     return out
 
 
@@ -201,6 +210,11 @@ def _gateway(
         f"{lane.lane}: outbox and database differ at row {lane.committed_rows}"
         for lane in lanes
         if lane.content == "differs" and lane.source == "outbox"
+    ]
+    problems += [
+        f"{lane.lane}: {lane.untold_rows} rows had been acknowledged, are not there, and the core was not told yet"
+        for lane in lanes
+        if lane.untold_rows
     ]
     duplicated, reordered, equal, lost_rows = 0, None, None, 0
     if found is not None:

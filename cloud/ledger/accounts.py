@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from psycopg import Connection
 
 from cloud.ingest.group import LaneKey, LaneTotals
+from cloud.ledger import forgotten
 from protocols.core.errors import ContractError
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.digest import add, to_signed
@@ -22,6 +23,7 @@ from protocols.uplink.topics import LANES
 
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01
 _MOST_DROPS = 64  # reasons
+_MOST_ENDED = 64  # lanes of epochs that are over
 _MOST = 1 << 63
 
 
@@ -102,6 +104,7 @@ class Accounts:
                 " where (d.readings, d.events) <> (excluded.readings, excluded.events)",
                 [(*place, drop.reason[:64], drop.readings, drop.events) for drop in account.dropped],
             )
+        forgotten.note(conn, gateway_id, account)
         return [
             ((*place, lane.lane), LaneBook(lane.seq, lane.readings, lane.events, lane.digest)) for lane in account.lanes
         ]
@@ -163,6 +166,16 @@ def _check(account: pb.Account) -> None:
         numbers = (lane.seq, lane.acked, lane.readings, lane.events, lane.thinned, lane.waiting_bytes)
         if max(numbers) >= _MOST or lane.acked > lane.seq or not 0 <= lane.oldest_ms <= _LATEST_MS:
             raise ContractError(f"an impossible account of lane {lane.lane}", reason="account")
+    ended = {(lane.epoch, lane.lane) for lane in account.ended}
+    if (
+        len(ended) != len(account.ended)
+        or len(ended) > _MOST_ENDED
+        or any(
+            not lane.epoch or lane.epoch == account.epoch or lane.lane not in LANES or lane.acked >= _MOST
+            for lane in account.ended
+        )
+    ):
+        raise ContractError("an impossible account of epochs that are over", reason="account")
     if len(account.dropped) > _MOST_DROPS or len({d.reason for d in account.dropped}) != len(account.dropped):
         raise ContractError("an account with too many reasons, or one twice", reason="account")
     if any("\x00" in d.reason or max(d.readings, d.events) >= _MOST for d in account.dropped):

@@ -40,11 +40,15 @@ class LaneBooks:
     checked_at: datetime | None
     left_because: str  # why the next epoch began: damaged | restored | core_forgot; '': not said
     left_at: datetime | None
+    forgotten_seq: int = 0  # up to here a core had acknowledged what this database does not hold; 0: nothing of it
+    forgotten_at: datetime | None = None  # when that was heard
+    restore_id: int | None = None  # the restore that explains it
+    restore_taken_at: datetime | None = None  # the moment its backup shows
 
     @property
     def produced(self) -> int:
         """Rows that exist or have existed, as far as anybody has said."""
-        return max(self.seq, self.said_seq or 0)
+        return max(self.seq, self.said_seq or 0, self.forgotten_seq)
 
     @property
     def beyond(self) -> int:
@@ -52,18 +56,26 @@ class LaneBooks:
         return self.produced - self.seq
 
     @property
+    def forgotten(self) -> int:
+        """Rows from ``seq`` + 1 on that were committed once and are gone with the database that had them."""
+        return max(0, self.forgotten_seq - self.seq)
+
+    @property
     def waiting(self) -> int:
-        return self.beyond if self.current else 0
+        return self.beyond - self.forgotten if self.current else 0
+
+    @property
+    def left_behind(self) -> int:
+        """Rows beyond those that went with their outbox. What waited when a core had forgotten what it had
+        acknowledged went on in the next epoch."""
+        if self.current or self.left_because == "core_forgot":
+            return 0
+        return self.beyond - self.forgotten
 
     @property
     def lost(self) -> int:
-        """Rows that will not come any more: their outbox is gone. What waited when a core had forgotten what it had
-        acknowledged went on in the next epoch."""
-        if self.current:
-            return 0
-        if self.left_because == "core_forgot":
-            return max(0, (self.said_acked or 0) - self.seq)
-        return self.beyond
+        """Rows that will not come any more."""
+        return self.forgotten + self.left_behind
 
     @property
     def holes(self) -> int:
@@ -77,7 +89,7 @@ class Gap:
 
     epoch: int
     lane: str
-    kind: str  # thinned | rejected | clock_unknown
+    kind: str  # thinned | rejected | clock_unknown | lost
     reason: str
     device: str | None
     point: str | None
@@ -88,6 +100,20 @@ class Gap:
     first_at: datetime | None
     last_at: datetime | None
     told_at: datetime
+    restore_id: int | None = None  # of rows lost with a restore: the one among ``LedgerDetail.restores``
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The database came back from a backup that shows ``taken_at``; what was committed between both times is not in
+    it. ``lost_rows``: of this gateway."""
+
+    restore_id: int
+    taken_at: datetime
+    restored_at: datetime
+    gap_s: int
+    source: str
+    lost_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +190,4 @@ class LedgerDetail:
     gaps: list[Gap]
     gaps_left_out: int
     dropped: list[Dropped]
+    restores: list[Restore]

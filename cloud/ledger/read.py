@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from psycopg.rows import class_row
 
 from cloud.ledger import verdict
-from cloud.ledger.model import Dropped, Gap, GapSum, GatewayLedger, LaneBooks, LedgerDetail, Unplaced
+from cloud.ledger.model import Dropped, Gap, GapSum, GatewayLedger, LaneBooks, LedgerDetail, Restore, Unplaced
 from cloud.query.cursor import Page, cut, decode
 from cloud.query.pool import Connection
 from cloud.query.sight import EVERYTHING, Sight
@@ -30,12 +30,16 @@ _LANES = """
            coalesce(a.waiting_bytes, 0) as waiting_bytes,
            o.accounted_at as said_at, o.account_heard_at as heard_at, coalesce(a.content, '') as content,
            coalesce(a.checked_seq, 0) as checked_seq, a.checked_at, coalesce(n.reason, '') as left_because,
-           n.heard_at as left_at
+           n.heard_at as left_at, coalesce(f.acked, 0) as forgotten_seq, f.heard_at as forgotten_at, f.restore_id,
+           r.taken_at as restore_taken_at
       from (select gateway_id, epoch, lane from lane_cursor where gateway_id = any(%(ids)s)
-            union select gateway_id, epoch, lane from lane_account where gateway_id = any(%(ids)s)) k
+            union select gateway_id, epoch, lane from lane_account where gateway_id = any(%(ids)s)
+            union select gateway_id, epoch, lane from lane_forgotten where gateway_id = any(%(ids)s)) k
       join gateway g on g.gateway_id = k.gateway_id
       left join lane_cursor c on (c.gateway_id, c.epoch, c.lane) = (k.gateway_id, k.epoch, k.lane)
       left join lane_account a on (a.gateway_id, a.epoch, a.lane) = (k.gateway_id, k.epoch, k.lane)
+      left join lane_forgotten f on (f.gateway_id, f.epoch, f.lane) = (k.gateway_id, k.epoch, k.lane)
+      left join restore_point r on r.restore_id = f.restore_id
       left join outbox_epoch o on (o.gateway_id, o.epoch) = (k.gateway_id, k.epoch)
       left join lateral (select reason, heard_at from outbox_epoch n where n.gateway_id = k.gateway_id
                            and n.previous_epoch = k.epoch order by heard_at desc limit 1) n on true
@@ -87,10 +91,12 @@ async def detail(
         " order by x.told_at desc, x.gap_id desc limit %(most)s",
         [gateway_id],
     )
+    own = await lanes(conn, [gateway_id])
+    restores = await _restores(conn, own)
     return LedgerDetail(
         page.items[0],
-        await lanes(conn, [gateway_id]),
-        gaps,
+        own,
+        _lost(own, restores) + gaps,
         max(0, (count[0] if count else 0) - len(gaps)),
         await _rows(
             conn,
@@ -99,7 +105,45 @@ async def detail(
             " order by changed_at desc limit %(most)s",
             [gateway_id],
         ),
+        restores,
     )
+
+
+async def _restores(conn: Connection, own: Sequence[LaneBooks]) -> list[Restore]:
+    """Those that have cost this gateway rows."""
+    rows: dict[int, int] = defaultdict(int)
+    for lane in own:
+        if lane.forgotten and lane.restore_id is not None:
+            rows[lane.restore_id] += lane.forgotten
+    found = await (
+        await conn.execute(
+            "select restore_id, taken_at, restored_at, greatest(0, extract(epoch from restored_at - taken_at))::bigint,"
+            " source from restore_point where restore_id = any(%s) order by restored_at desc",
+            (list(rows),),
+        )
+    ).fetchall()
+    return [
+        Restore(number, taken_at, restored_at, gap_s, source, rows[number])
+        for number, taken_at, restored_at, gap_s, source in found
+    ]
+
+
+def _lost(own: Sequence[LaneBooks], restores: Sequence[Restore]) -> list[Gap]:
+    """Rows that went with a database, as ranges beside the others; their times lie between backup and restore."""
+    by_id = {one.restore_id: one for one in restores}
+    out: list[Gap] = []
+    for lane in own:
+        if not lane.forgotten or lane.forgotten_at is None:
+            continue
+        known = by_id.get(lane.restore_id) if lane.restore_id is not None else None
+        out.append(
+            Gap(
+                lane.epoch, lane.lane, "lost", verdict.forgotten_reason(lane), None, None, lane.seq + 1,
+                lane.forgotten_seq, lane.forgotten, 0, known.taken_at if known else None,
+                known.restored_at if known else None, lane.forgotten_at, lane.restore_id,
+            )
+        )  # fmt: skip
+    return out
 
 
 async def lanes(conn: Connection, ids: Sequence[str]) -> list[LaneBooks]:

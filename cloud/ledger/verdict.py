@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cloud.ledger.model import STATES, Dropped, Finding, GapSum, LaneBooks, State, Unplaced
 
@@ -32,7 +32,8 @@ REASONS = {
     "unknown_device": ("未知设备", "unknown device"),
     "damaged": ("发件箱损坏", "outbox damaged"),
     "restored": ("发件箱被旧副本替换", "outbox replaced by an old copy"),
-    "core_forgot": ("中心数据库由备份恢复", "core database came back from a backup"),
+    "core_restored": ("中心数据库由备份恢复", "core restored from a backup"),
+    "core_forgot": ("曾确认而库中没有，且无恢复记录", "acknowledged once and not here, no restore on record"),
     "newer_version": ("来自更新版本的网关", "from a newer agent"),
     "foreign_device": ("设备属于其他网关", "device of another gateway"),
     "undeclared_series": ("未声明的序列", "series never declared"),
@@ -48,6 +49,17 @@ REASONS = {
 
 def reason_words(reason: str) -> tuple[str, str]:
     return REASONS.get(reason, (reason or "原因未说明", reason or "no reason given"))
+
+
+def forgotten_reason(lane: LaneBooks) -> str:
+    return "core_forgot" if lane.restore_id is None else "core_restored"
+
+
+def forgotten_words(lane: LaneBooks) -> tuple[str, str]:
+    if lane.restore_id is None or lane.restore_taken_at is None:
+        return reason_words("core_forgot")
+    at = f"{lane.restore_taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"中心数据库由 {at} 的备份恢复", f"core restored from a backup of {at}"
 
 
 def lane_words(lane: str) -> tuple[str, str]:
@@ -116,17 +128,24 @@ def _of_lane(lane: LaneBooks, since: datetime | None) -> list[Finding]:
             "missing", "differs", "", 0,
             f"至第 {lane.checked_seq} 行，网关与数据库的账目不符", f"up to row {lane.checked_seq} both books differ",
         )  # fmt: skip
-    if lane.lost and (since is None or lane.left_at is None or lane.left_at >= since):
-        zh, en = reason_words(lane.left_because)
-        last = lane.seq + lane.lost
-        rows_zh, rows_en = _rows(lane.seq + 1, last)
-        known = lane.left_because in ("damaged", "restored", "core_forgot")
+    beyond = lane.seq + lane.forgotten  # what follows was never acknowledged
+    if lane.forgotten and (since is None or lane.forgotten_at is None or lane.forgotten_at >= since):
+        zh, en = forgotten_words(lane)
+        rows_zh, rows_en = _rows(lane.seq + 1, beyond)
         say(
-            "explained" if known else "missing", "lost", lane.left_because, lane.lost,
+            "missing" if lane.restore_id is None else "explained", "lost", forgotten_reason(lane), lane.forgotten,
+            f"{rows_zh}丢失：{zh}", f"{rows_en} lost: {en}",
+        )  # fmt: skip
+    if lane.left_behind and (since is None or lane.left_at is None or lane.left_at >= since):
+        zh, en = reason_words(lane.left_because)
+        rows_zh, rows_en = _rows(beyond + 1, lane.produced)
+        known = lane.left_because in ("damaged", "restored")
+        say(
+            "explained" if known else "missing", "lost", lane.left_because, lane.left_behind,
             f"{rows_zh}丢失：{zh}", f"{rows_en} lost: {en}",
         )  # fmt: skip
     if lane.waiting:
-        rows_zh, rows_en = _rows(lane.seq + 1, lane.produced)
+        rows_zh, rows_en = _rows(beyond + 1, lane.produced)
         say("waiting", "waiting", "", lane.waiting, f"{rows_zh}仍在网关等待", f"{rows_en} still wait on the gateway")
     return out
 

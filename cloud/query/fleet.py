@@ -161,8 +161,14 @@ async def device(conn: Connection, device_id: str, now: datetime, *, sight: Sigh
 _LANES = """
     select c.gateway_id, c.epoch, c.lane, c.seq, c.batches, c.readings, c.events, c.bytes, c.thinned, c.repeats,
            coalesce(d.dead, 0)::bigint as dead,
-           greatest(c.seq - c.batches, 0)::bigint as lost, c.updated_at
-      from lane_cursor c
+           greatest(c.seq - c.batches, 0) + greatest(coalesce(f.acked, 0) - c.seq, 0) as lost, c.updated_at
+      from (select gateway_id, epoch, lane, seq, batches, readings, events, bytes, thinned, repeats, updated_at
+              from lane_cursor
+            union all  -- a lane that the database forgot altogether when it came back from a backup
+            select gateway_id, epoch, lane, 0, 0, 0, 0, 0, 0, 0, heard_at from lane_forgotten f
+             where not exists (select from lane_cursor c
+                                where (c.gateway_id, c.epoch, c.lane) = (f.gateway_id, f.epoch, f.lane))) c
+      left join lane_forgotten f using (gateway_id, epoch, lane)
       left join (select gateway_id, epoch, lane, count(distinct seq) as dead
                    from dead_letter where seq is not null group by 1, 2, 3) d using (gateway_id, epoch, lane)
 """

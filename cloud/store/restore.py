@@ -1,7 +1,8 @@
 """A backup into an empty database: all of it in one transaction, after the whole file has been checked.
 
 Afterwards gateways ask what the core has. What their outboxes still hold comes by itself; where they have deleted what
-was committed after the backup they begin a new epoch (``core_forgot``), and ``restore_point`` tells the ledger why.
+was committed after the backup they begin a new epoch (``core_forgot``) and say up to where it had been acknowledged; by
+``restore_point`` and ``restored_seq`` the ledger (cloud/ledger/forgotten.py) names those rows as lost, and why.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from protocols.core.errors import StoreError
 @dataclass(frozen=True, slots=True)
 class Restored:
     taken_at: datetime
+    restored_at: datetime
     rows: dict[str, int]
 
 
@@ -44,15 +46,19 @@ def restore(path: Path, dsn: str, *, source: str = "") -> Restored:
             with conn.transaction():
                 rows = _load(conn, path)
                 _sequences(conn)
-                conn.execute(
-                    "insert into restore_point (taken_at, source) values (%s, %s)", (taken_at, source or path.name)
-                )
+                point = conn.execute(
+                    "insert into restore_point (taken_at, source) values (%s, %s) returning restored_at",
+                    (taken_at, source or path.name),
+                ).fetchone()
+                # Where each lane stood in the backup: the ledger tells by it what this restore has cost.
+                conn.execute("update lane_cursor set restored_seq = seq")
                 detail = {"taken_at": header["taken_at"], "rows": sum(rows.values())}
                 record(conn, Entry("system", "database.restore", f"backup/{path.name}", detail))
             conn.execute("analyze")
     except psycopg.Error as error:
         raise StoreError(f"restore of {path}: {str(error).strip()}") from error
-    return Restored(taken_at, rows)
+    assert point is not None  # noqa: S101 - it returns what it inserts
+    return Restored(taken_at, point[0], rows)
 
 
 def _check(path: Path) -> dict[str, Any]:

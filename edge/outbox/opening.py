@@ -52,6 +52,7 @@ def open_outbox(path: Path, *, now_ms: int, max_bytes: int) -> Outbox:
         marker.unlink(missing_ok=True)
         return outbox
     if lost:
+        _note_ended(outbox, seen)
         outbox.opening = Opening("damaged", detail="the file was gone")
         log.error("the outbox was gone; a new epoch begins")
     elif seen is not None:
@@ -69,6 +70,7 @@ def _compare(outbox: Outbox, seen: Testimony, now_ms: int) -> None:
         return
     old, waiting = outbox.epoch, sum(outbox.depth(now_ms).rows.values())
     outbox.begin_again(now_ms, "restored", newest=seen.epoch)
+    _note_ended(outbox, seen)
     if old == seen.epoch:
         for lane in LANES:
             outbox.drop_parked(old, lane, seen.lanes[lane][1])
@@ -92,6 +94,7 @@ def _renew(path: Path, fresh: Path, seen: Testimony | None, why: str, now_ms: in
     made = Outbox(fresh, now_ms=now_ms, max_bytes=max_bytes, reason="damaged", previous=previous)
     try:
         made.adopt(saved.declarations, saved.rows)
+        _note_ended(made, seen)
     finally:
         made.close()
     aside = _set_aside(path, now_ms)
@@ -103,6 +106,11 @@ def _renew(path: Path, fresh: Path, seen: Testimony | None, why: str, now_ms: in
     outbox = Outbox(path, now_ms=now_ms, max_bytes=max_bytes, guarded=True)
     outbox.opening = Opening("damaged", len(saved.rows), lost, why)
     return outbox
+
+
+def _note_ended(outbox: Outbox, seen: Testimony | None) -> None:
+    if seen is not None:
+        outbox.note_ended(seen.epoch, {lane: acked for lane, (_, acked) in seen.lanes.items()})
 
 
 def _lost(saved: Saved, seen: Testimony | None) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge.outbox import parking
+from edge.outbox import ended, parking
 from edge.outbox.cut import half_of, size_of, split
 from edge.outbox.exchanges import Exchanges
 from edge.outbox.file import SCHEMA_VERSION, File
@@ -173,6 +173,7 @@ class Outbox:
         newest = newest or self.epoch
         epoch = _new_epoch(now_ms, max(newest, self.epoch))
         with self._file.transaction("a new epoch") as db:
+            ended.note(db, self.epoch, self._acked)
             parking.park_all(db, parking.NOBODY_KNOWS if unknown else self.epoch)
             db.executemany(
                 "insert or replace into meta values (?, ?)",
@@ -184,6 +185,16 @@ class Outbox:
             self._last, self._acked = dict.fromkeys(LANES, 0), dict.fromkeys(LANES, 0)
             self.previous_epoch, self.epoch, self.epoch_reason = newest, epoch, reason
         self._sent = dict.fromkeys(LANES, 0)
+
+    def note_ended(self, epoch: int, acked: Mapping[Lane, int]) -> None:
+        """An epoch that ended before this file began had been acknowledged up to here."""
+        with self._file.transaction("what was acknowledged") as db:
+            ended.note(db, epoch, acked)
+
+    def ended(self) -> dict[int, dict[Lane, int]]:
+        """Of the last epochs that are over: the last row of each lane that a core had acknowledged."""
+        with self._file.reading() as db:
+            return ended.read(db)
 
     def parked(self) -> list[tuple[int, Lane]]:
         """(epoch, lane) of which rows wait for :meth:`carry_over`; epoch 0: the core need not be asked."""

@@ -61,6 +61,11 @@ class Books:
             previous_epoch=self._outbox.previous_epoch,
             epoch_reason=self._outbox.epoch_reason,
             session=self.session,
+            ended=[
+                pb.EndedLane(epoch=epoch, lane=lane, acked=acked)
+                for epoch, own in self._outbox.ended().items()
+                for lane, acked in own.items()
+            ],
         ).SerializeToString()
 
 
@@ -69,5 +74,5 @@ _LOSING = (("dropped_memory", "memory_full"), ("unknown_device", "unknown_device
 
 
 def losses(counters: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """From the pipeline's counters. Of a device that is not ours the sweeps are counted, not what was in them."""
+    """From the pipeline's counters, which count readings; an event always becomes a row."""
     return {reason: (counters[name], 0) for name, reason in _LOSING if counters.get(name)}

@@ -201,7 +201,7 @@ class State(_message.Message):
     def __init__(self, online: _Optional[bool] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., wire_version: _Optional[int] = ..., farewell: _Optional[bool] = ..., previous_epoch: _Optional[int] = ..., epoch_reason: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class Account(_message.Message):
-    __slots__ = ("epoch", "at_ms", "lanes", "dropped", "previous_epoch", "epoch_reason", "session")
+    __slots__ = ("epoch", "at_ms", "lanes", "dropped", "previous_epoch", "epoch_reason", "session", "ended")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     LANES_FIELD_NUMBER: _ClassVar[int]
@@ -209,6 +209,7 @@ class Account(_message.Message):
     PREVIOUS_EPOCH_FIELD_NUMBER: _ClassVar[int]
     EPOCH_REASON_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     at_ms: int
     lanes: _containers.RepeatedCompositeFieldContainer[LaneAccount]
@@ -216,7 +217,18 @@ class Account(_message.Message):
     previous_epoch: int
     epoch_reason: str
     session: str
-    def __init__(self, epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., lanes: _Optional[_Iterable[_Union[LaneAccount, _Mapping]]] = ..., dropped: _Optional[_Iterable[_Union[Dropped, _Mapping]]] = ..., previous_epoch: _Optional[int] = ..., epoch_reason: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
+    ended: _containers.RepeatedCompositeFieldContainer[EndedLane]
+    def __init__(self, epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., lanes: _Optional[_Iterable[_Union[LaneAccount, _Mapping]]] = ..., dropped: _Optional[_Iterable[_Union[Dropped, _Mapping]]] = ..., previous_epoch: _Optional[int] = ..., epoch_reason: _Optional[str] = ..., session: _Optional[str] = ..., ended: _Optional[_Iterable[_Union[EndedLane, _Mapping]]] = ...) -> None: ...
+
+class EndedLane(_message.Message):
+    __slots__ = ("epoch", "lane", "acked")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    ACKED_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    lane: str
+    acked: int
+    def __init__(self, epoch: _Optional[int] = ..., lane: _Optional[str] = ..., acked: _Optional[int] = ...) -> None: ...
 
 class LaneAccount(_message.Message):
     __slots__ = ("lane", "seq", "acked", "readings", "events", "digest", "thinned", "oldest_ms", "waiting_bytes")

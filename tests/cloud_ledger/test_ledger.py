@@ -183,13 +183,97 @@ def test_an_outbox_that_is_replaced_without_a_word_is_not_explained(bench: Bench
     assert said(ledger(bench).gateway) == [("missing", "events: rows 1-4 lost: no reason given")]
 
 
-def test_after_a_core_that_forgot_only_what_it_had_acknowledged_is_lost(bench: Bench) -> None:
-    """What waited went on in the new epoch."""
-    bench.commit(state(EPOCH), account(lane("data", 9, [], acked=6)))
+def restored(bench: Bench) -> None:
+    """What `cloud restore` leaves behind: this database is the backup of a moment ago."""
+    bench.all("update lane_cursor set restored_seq = seq returning 1")
+    bench.all("insert into restore_point (taken_at, source) values ('2026-03-01 04:05+00', 'city.backup') returning 1")
+
+
+_RESTORED = "core restored from a backup of 2026-03-01 04:05 UTC"
+
+
+def ended(acked: int, *, epoch: int = EPOCH, lane: str = "data") -> pb.EndedLane:
+    return pb.EndedLane(epoch=epoch, lane=lane, acked=acked)
+
+
+def test_after_a_restore_what_had_been_acknowledged_is_lost_and_what_waited_is_not(bench: Bench) -> None:
     send(bench, 1, 2)
+    restored(bench)
+    bench.commit(state(EPOCH), account(lane("data", 9, [], acked=6)))
+    found = ledger(bench)  # no new epoch yet: a gateway that has nothing to send does not notice
+    assert said(found.gateway) == [
+        ("explained", f"live data: rows 3-6 lost: {_RESTORED}"),
+        ("waiting", "live data: rows 7-9 still wait on the gateway"),
+    ]
+    assert (found.gateway.lost, found.gateway.waiting) == (4, 3)
+    book = lane("data", 3, row(1) + row(2) + row(3))
+    bench.commit(state(NEXT, EPOCH, "core_forgot"), account(book, epoch=NEXT, ended=[ended(6)]))
+    send(bench, 1, 2, 3, epoch=NEXT)
+    found = ledger(bench)
+    assert said(found.gateway) == [("explained", f"live data: rows 3-6 lost: {_RESTORED}")]
+    assert found.gateway.findings[0].zh == "实时数据：第 3–6 行丢失：中心数据库由 2026-03-01 04:05 UTC 的备份恢复"
+    assert found.gateway.lost == 4
+    (restore,) = found.restores
+    assert (restore.source, restore.lost_rows) == ("city.backup", 4)
+    (gap,) = [one for one in found.gaps if one.kind == "lost"]
+    assert (gap.epoch, gap.lane, gap.first_seq, gap.last_seq) == (EPOCH, "data", 3, 6)
+    assert (gap.first_at, gap.last_at, gap.restore_id) == (restore.taken_at, restore.restored_at, restore.restore_id)
+    send(bench, 3, 4, 5, 6)  # the broker had them all the time
+    assert (ledger(bench).gateway.state, ledger(bench).gateway.lost) == ("complete", 0)
+
+
+def test_an_epoch_that_ended_unheard_is_known_by_what_the_gateway_keeps_of_it(bench: Bench) -> None:
+    """All of it lay between backup and crash, or the account before the crash was lost with the broker."""
+    send(bench, 1, 2)
+    restored(bench)
+    said_of = [ended(5), ended(7, epoch=EPOCH + 1), ended(2, epoch=EPOCH + 1, lane="event")]
+    bench.commit(state(NEXT, EPOCH + 1, "core_forgot"), account(epoch=NEXT, ended=said_of))
+    bench.commit(account(epoch=NEXT, ended=said_of))
+    found = ledger(bench)
+    assert sorted(said(found.gateway)) == [
+        ("explained", f"events: rows 1-2 lost: {_RESTORED}"),
+        ("explained", f"live data: rows 1-7 lost: {_RESTORED}"),
+        ("explained", f"live data: rows 3-5 lost: {_RESTORED}"),
+    ]
+    assert found.gateway.lost == found.restores[0].lost_rows == 3 + 7 + 2
+    restored(bench)  # a second one later takes the first one's losses for what they are
+    assert [one.lost_rows for one in ledger(bench).restores] == [12]
+
+
+def test_rows_that_went_with_the_core_and_rows_that_went_with_the_outbox_are_told_apart(bench: Bench) -> None:
+    bench.commit(state(EPOCH), account(lane("data", 5, [])))
+    send(bench, 1, 2)
+    restored(bench)
+    bench.commit(state(NEXT, EPOCH, "damaged"), account(epoch=NEXT, ended=[ended(4)]))
+    found = ledger(bench)
+    assert said(found.gateway) == [
+        ("explained", f"live data: rows 3-4 lost: {_RESTORED}"),
+        ("explained", "live data: row 5 lost: outbox damaged"),
+    ]
+    assert (found.gateway.lost, found.restores[0].lost_rows) == (3, 2)
+
+
+def test_acknowledged_rows_that_no_restore_explains_are_missing(bench: Bench) -> None:
+    why = "acknowledged once and not here, no restore on record"
+    send(bench, 1, 2)
+    bench.commit(state(NEXT, EPOCH, "core_forgot"), account(epoch=NEXT, ended=[ended(6)]))
+    assert said(ledger(bench).gateway) == [("missing", f"live data: rows 3-6 lost: {why}")]
+    restored(bench)
+    send(bench, 1, 2, epoch=NEXT)  # this lane has gone on since: what it lacks beyond went later
+    bench.commit(account(lane("data", 5, [], acked=4), epoch=NEXT))
+    assert said(ledger(bench).gateway)[:2] == [
+        ("missing", f"live data: rows 3-4 lost: {why}"),
+        ("missing", f"live data: rows 3-6 lost: {why}"),
+    ]
+    assert ledger(bench).restores == []
+
+
+def test_a_gateway_that_says_nothing_of_ended_epochs_is_taken_by_its_last_account(bench: Bench) -> None:
+    send(bench, 1, 2)
+    restored(bench)
+    bench.commit(state(EPOCH), account(lane("data", 9, [], acked=6)))
     bench.commit(state(NEXT, EPOCH, "core_forgot"), account(epoch=NEXT))
-    found = ledger(bench).gateway
-    assert said(found) == [("explained", "live data: rows 3-6 lost: core database came back from a backup")]
+    assert said(ledger(bench).gateway) == [("explained", f"live data: rows 3-6 lost: {_RESTORED}")]
 
 
 def test_what_never_became_a_row_is_counted_by_reason(bench: Bench) -> None:
@@ -221,6 +305,12 @@ _BAD_ACCOUNTS = [
     pb.Account(epoch=1, dropped=[pb.Dropped(reason="a\0b")]).SerializeToString(),
     pb.Account(epoch=1, dropped=[pb.Dropped(reason="a"), pb.Dropped(reason="a")]).SerializeToString(),
     pb.Account(epoch=1, dropped=[pb.Dropped(reason=str(n)) for n in range(65)]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(3, epoch=1)]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(3, epoch=0)]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(3), ended(4)]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(3, lane="gold")]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(1 << 63)]).SerializeToString(),
+    pb.Account(epoch=1, ended=[ended(1, epoch=n + 2) for n in range(65)]).SerializeToString(),
 ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 
 import psycopg
@@ -12,8 +14,9 @@ import pytest
 from citybrain_cli.main import main
 from cloud.store import backup, keys
 from cloud.store.restore import restore
+from edge.outbox import Pending
 from protocols.core.errors import StoreError
-from tests.cloud_ingest.site import Core, Feeder, enrol, query
+from tests.cloud_ingest.site import Core, Feeder, enrol, event, query
 from tests.cloud_store.bench import DAY, HOUR_MS, T0_MS, Store
 from tests.fixtures.broker import StartBroker
 from tests.fixtures.postgres import Postgres
@@ -52,7 +55,9 @@ def content(dsn: str) -> dict[str, list[object]]:
         return {
             table.name: sorted(
                 row[0]
-                for row in conn.execute(f'select t::text from "{table.name}" t').fetchall()  # type: ignore[type-var]
+                for row in conn.execute(
+                    f"select (to_jsonb(t) - 'restored_seq')::text from \"{table.name}\" t"
+                ).fetchall()  # type: ignore[type-var]
             )
             for table in backup.tables(conn)
             if table.name not in ("restore_point", "audit_entry", "access_version")  # counts changes
@@ -149,32 +154,50 @@ def test_the_commands(
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "session.key").write_bytes(b"1")
     assert main(["cloud", "backup", store.dsn, str(file), "--keys", str(tmp_path / "core")]) == 0
+    capsys.readouterr()
     assert main(["cloud", "restore", str(file), empty, "--keys", str(tmp_path / "again")]) == 0
+    told = capsys.readouterr().out
+    for words in ("The gap is at most", "缺口最长", "citybrain audit accept --config", "citybrain proof", "账本"):
+        assert words in told
     assert (tmp_path / "again" / "session.key").read_bytes() == b"1"
     assert main(["cloud", "tidy", empty]) == 0
     assert main(["cloud", "restore", str(file), empty]) == 1
 
 
 def test_gateways_notice_a_core_that_came_back_from_its_backup(
-    tmp_path: Path, dsn: str, empty: str, start_broker: StartBroker
+    tmp_path: Path, dsn: str, empty: str, start_broker: StartBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What outboxes hold arrives once; what they had deleted after the backup is lost, and said to be."""
+    """What outboxes hold arrives once; what they had deleted after the backup is lost, and named to the row."""
     enrol(dsn, (GATEWAY, SHARD))
     broker = start_broker([(GATEWAY, SHARD)])
     with Feeder(broker, GATEWAY, SHARD, tmp_path) as feeder:
+        epoch = feeder.outbox.epoch
         with Core(dsn, broker):
             feeder.feed(10)
+            feeder.commit(Pending("event", events=[event(1)]))
             feeder.drained()
             summary = backup.write(dsn, tmp_path / "b")
             feeder.feed(5)
+            for number in (2, 3):  # a lane on which nothing comes afterwards
+                feeder.commit(Pending("event", events=[event(number)]))
             feeder.drained()  # committed after the backup: gone with the database
+        acked = {lane: feeder.outbox.acked(lane) for lane in ("event", "data")}
         feeder.feed(10)
         restore(tmp_path / "b", empty)
+        kept = dict(query(empty, "select lane, seq from lane_cursor"))
         with Core(empty, broker):
             both = "select count(*), count(distinct (series_id, ts)) from reading"
             until(lambda: query(empty, both)[0][0] >= 400, "what waited has come, in a new epoch", timeout_s=60)
             feeder.drained()
-            said = "select count(*) from outbox_epoch where reason = 'core_forgot'"
-            until(lambda: query(empty, said) == [(1,)], "the gateway says why its epoch began")
+            heard = "select count(*) from outbox_epoch where reason = 'core_forgot' and accounted_at is not null"
+            until(lambda: query(empty, heard) == [(1,)], "the gateway says why its epoch began, and what it had sent")
     assert query(empty, both) == [(400, 400)]
     assert summary.rows["reading"] == 200
+    assert main(["proof", "--dsn", empty, "--gateway", GATEWAY, "--outbox", str(feeder.path), "--json"]) == 0
+    (proof,) = json.loads(capsys.readouterr().out)["gateways"]
+    lost = {(one["epoch"], one["lane"]): one["lost_rows"] for one in proof["lanes"] if one["lost_rows"]}
+    assert lost == {(epoch, lane): acked[lane] - kept[lane] for lane in acked}
+    assert lost == {(epoch, "data"): 5, (epoch, "event"): 2}
+    assert (proof["lost"], proof["waiting_rows"], proof["duplicated"], proof["problems"]) == (7, 0, 0, [])
+    why = f"lost: core restored from a backup of {summary.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    assert {f"live data: rows 11-15 {why}", f"events: rows 2-3 {why}"} <= set(proof["notes"])

@@ -513,6 +513,7 @@ def test_a_core_that_forgot_gets_all_that_waits_in_a_new_epoch(tmp_path: Path) -
     old = outbox.epoch
     outbox.begin_again(NOW_MS, "core_forgot", unknown=True)  # within the second of its birth: still another epoch
     assert (outbox.epoch, outbox.previous_epoch, outbox.epoch_reason) == (old + 1, old, "core_forgot")
+    assert outbox.ended() == {old: {"event": 39, "data": 30}}
     late = outbox.alias(SeriesInfo("m", "c"), 0)
     outbox.commit([Pending("data", columns([(0, NOW_MS, 7), (late, NOW_MS, 8)]))], now_ms=NOW_MS)
     assert outbox.parked() == [(0, "event"), (0, "data"), (0, "backfill")]
@@ -531,6 +532,7 @@ def test_a_core_that_forgot_gets_all_that_waits_in_a_new_epoch(tmp_path: Path) -
         )
         assert [d.point for x in now for d in x.declarations] == ["a", "b"]
         assert readings_of(all_batches(box, "data")) == [(0, NOW_MS, 7), (late, NOW_MS, 8)]
+    assert outbox.ended() == {old: {"event": 39, "data": 30}}
     with pytest.raises(ContractError):
         outbox.acknowledge(old, "data", 1)
 

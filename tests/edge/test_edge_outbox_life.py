@@ -63,6 +63,7 @@ def test_an_old_copy_is_recognised_by_its_witness(tmp_path: Path) -> None:
     assert (back.opening.reason, back.epoch_reason, back.previous_epoch) == ("restored", "restored", old)
     assert back.epoch != old and back.totals()["data"]["seq"] == 0
     assert back.parked() == [(old, "event"), (old, "data")]
+    assert back.ended() == {old: {"data": 25}}  # by the witness; the copy knew of 10
     # Rows 11 to 25 were acknowledged after the copy was made; the core has up to 27, whatever this file believes.
     assert back.carry_over(old, "data", 27, NOW_MS) == 3
     assert readings_of(all_batches(back, "backfill")) == readings_of(waiting[2:5])
@@ -135,6 +136,7 @@ def test_what_can_be_read_of_a_broken_file_goes_on(tmp_path: Path, damage: str, 
     )
     back = opened(path, now_ms=NOW_MS + 60_000)
     assert back.epoch_reason == "damaged" and back.previous_epoch == old
+    assert back.ended() == {old: {"data": 5}}  # by the witness
     saved, lost = back.opening.saved, back.opening.lost
     assert saved + lost == 95 + 100 and saved >= least
     carried = sum(back.carry_over(epoch, lane, 5 if lane == "data" else 0, NOW_MS) for epoch, lane in back.parked())
@@ -291,7 +293,7 @@ def test_stones_say_what_went_by_series_and_keep_the_rest_of_their_row(tmp_path:
                  [correction], wire.CLOCK_UNKNOWN, True, 7)], now_ms=NOW_MS,
     )  # fmt: skip
     whole = all_batches(outbox, "data")[0]
-    outbox._sent["data"] = 0  # it has not been sent: only looked at
+    outbox._standing.sent["data"] = 0  # it has not been sent: only looked at
     write(outbox, 0, 150)
     stone = all_batches(outbox, "data")[0]
     assert not len(stone.readings) and len(whole.readings) == 60
