@@ -11,47 +11,28 @@ are never touched.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from edge.outbox import ended, parking
-from edge.outbox.cut import half_of, size_of, split
+from edge.outbox import books, ended, parking
 from edge.outbox.exchanges import Exchanges
-from edge.outbox.file import SCHEMA_VERSION, File
+from edge.outbox.file import File
 from edge.outbox.model import Lost, NeverWritten, Opening, OutboxDamaged, OutboxDepth, Pending, Row
 from edge.outbox.names import Names
 from edge.outbox.reserve import Reserve
+from edge.outbox.rows import Scribe
+from edge.outbox.standing import LANE_NUMBER, MOST_ON_THEIR_WAY, Standing, new_epoch
 from edge.outbox.stones import Stonemason, crc_of
 from edge.outbox.witness import Witness
-from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
+from protocols.core.errors import ContractError, StoreError
 from protocols.core.model import SeriesInfo
 from protocols.uplink import batch as wire
 from protocols.uplink.columns import Readings
-from protocols.uplink.digest import add, to_signed
 from protocols.uplink.topics import LANES, Lane
 
-#: So many rows beyond the last acknowledged may be on their way: after a restart nobody knows which of them are.
-MOST_ON_THEIR_WAY = 64
-#: 2020-01-01, seconds: a clock before it has not been set since the gateway was switched on.
-_CLOCK_SET_S = 1_577_836_800
-_LANE_NUMBER: dict[Lane, int] = {lane: number for number, lane in enumerate(LANES)}
 _CARRIED_AT_ONCE = 200  # rows of an earlier epoch written anew in one transaction
 _ROOM_BYTES = 32 << 10  # what is at least freed when the disk is full
-
-
-def _new_epoch(now_ms: int, after: int) -> int:
-    """One that this gateway has never had; and a clock that starts at 1970 says the same each time."""
-    if now_ms // 1000 < _CLOCK_SET_S:
-        return 1 + int.from_bytes(os.urandom(4)) % (1 << 30)
-    return max(now_ms // 1000, after + 1 if after >= _CLOCK_SET_S else 0)
-
-
-def _like(part: Pending) -> Pending:
-    """Nothing yet, but under the same clock."""
-    return Pending(part.lane, clock=part.clock, historical=part.historical, clock_run=part.clock_run)
 
 
 class Outbox:
@@ -75,70 +56,42 @@ class Outbox:
         self._file = File(path)
         self._db = self._file.db
         try:
-            self._begin(path, now_ms, reason, previous)
+            self._standing = Standing(self._file, path, now_ms, reason, previous)
             self._names = Names(self._file)
+            self._scribe = Scribe(self._names, self._standing)
             self._mason = Stonemason(self._names)
             self._exchanges = Exchanges(self._db, now_ms)
-            self._load()
         except sqlite3.Error as error:
             self._db.close()
             raise self._file.refusal(f"outbox {path}", error) from error
         except BaseException:
             self._db.close()
             raise
-        self._file.on_commit.append(self._keep)
-        self._file.on_rollback.append(self._undo)
+        self._file.on_commit.append(self._testify)
         self.witness = Witness(path) if guarded else None
         self._reserve = Reserve(path) if guarded else None
-        self.opening = Opening(reason if self._born else "")
+        self.opening = Opening(reason if self._standing.born else "")
         self.full_reason = "outbox_full"  # what stones say; the uplink knows when it is the budget that holds rows back
         self.refused = 0  # commits that the disk did not take
         self.carried = 0  # rows of earlier epochs that the core did not have
         self._testify()
 
-    def _begin(self, path: Path, now_ms: int, reason: str, previous: int) -> None:
-        meta = dict(self._db.execute("select name, value from meta").fetchall()) if self._file.schema_version() else {}
-        if meta and meta.get("schema") != SCHEMA_VERSION:
-            raise ConfigError(f"outbox {path}: schema {meta.get('schema')}, this agent knows {SCHEMA_VERSION}")
-        self._born = not meta
-        if not meta:
-            meta = {
-                "schema": SCHEMA_VERSION, "epoch": _new_epoch(now_ms, previous), "previous_epoch": previous,
-                "epoch_reason": reason,
-            }  # fmt: skip
-            with self._file.transaction("its birth") as db:
-                db.executemany("insert into meta values (?, ?)", list(meta.items()))
-                db.executemany("insert into lane (lane, next_seq) values (?, 1)", [(n,) for n in _LANE_NUMBER.values()])
-        self.epoch = int(meta["epoch"])
-        self.previous_epoch = int(meta["previous_epoch"])
-        self.epoch_reason = str(meta["epoch_reason"])
-
-    def _load(self) -> None:
-        self._last: dict[Lane, int] = {}  # last row written
-        self._acked: dict[Lane, int] = {}
-        for number, next_seq, acked in self._db.execute("select lane, next_seq, acked from lane"):
-            self._last[LANES[number]], self._acked[LANES[number]] = next_seq - 1, acked
-        self._sent = {lane: min(self._acked[lane] + MOST_ON_THEIR_WAY, self._last[lane]) for lane in LANES}
-        row = self._db.execute("select coalesce(sum(length(payload)), 0) from batch").fetchone()
-        self._payload_bytes = int(row[0])
-        self._kept = self._memory()
-
-    def _memory(self) -> tuple[int, dict[Lane, int], dict[Lane, int], int, int, str]:
-        lanes = dict(self._last), dict(self._acked)
-        return self._payload_bytes, *lanes, self.epoch, self.previous_epoch, self.epoch_reason
-
-    def _undo(self) -> None:
-        self._payload_bytes, last, acked, self.epoch, self.previous_epoch, self.epoch_reason = self._kept
-        self._last, self._acked = dict(last), dict(acked)
-
-    def _keep(self) -> None:
-        """A transaction is durable."""
-        self._kept = self._memory()
-        self._testify()
-
     def _testify(self) -> None:
         if self.witness is not None:
-            self.witness.write(self.epoch, {lane: (self._last[lane], self._acked[lane]) for lane in LANES})
+            lanes = {lane: (self._standing.last[lane], self._standing.acked[lane]) for lane in LANES}
+            self.witness.write(self.epoch, lanes)
+
+    @property
+    def epoch(self) -> int:
+        return self._standing.epoch
+
+    @property
+    def previous_epoch(self) -> int:
+        return self._standing.previous_epoch
+
+    @property
+    def epoch_reason(self) -> str:
+        return self._standing.epoch_reason
 
     # -- series -------------------------------------------------------------------------------------------------
 
@@ -160,7 +113,7 @@ class Outbox:
     def declare_again(self, lane: Lane) -> None:
         """The core set a row aside and may not know what it declared: say it once more with the rows to come."""
         with self._file.transaction("declarations") as db:
-            self._names.forget_declared(db, 1 << _LANE_NUMBER[lane])
+            self._names.forget_declared(db, 1 << LANE_NUMBER[lane])
 
     # -- epochs -------------------------------------------------------------------------------------------------
 
@@ -171,9 +124,9 @@ class Outbox:
         this file. ``unknown``: the core has none of the rows, or has other ones under their numbers: nobody is to be
         asked. Raises StoreError with nothing changed."""
         newest = newest or self.epoch
-        epoch = _new_epoch(now_ms, max(newest, self.epoch))
+        epoch = new_epoch(now_ms, max(newest, self.epoch))
         with self._file.transaction("a new epoch") as db:
-            ended.note(db, self.epoch, self._acked)
+            ended.note(db, self.epoch, self._standing.acked)
             parking.park_all(db, parking.NOBODY_KNOWS if unknown else self.epoch)
             db.executemany(
                 "insert or replace into meta values (?, ?)",
@@ -181,10 +134,8 @@ class Outbox:
             )
             db.execute("update lane set next_seq = 1, acked = 0, readings = 0, events = 0, digest = '0', thinned = 0")
             self._names.forget_declared(db, (1 << len(LANES)) - 1)
-            self._payload_bytes = 0
-            self._last, self._acked = dict.fromkeys(LANES, 0), dict.fromkeys(LANES, 0)
-            self.previous_epoch, self.epoch, self.epoch_reason = newest, epoch, reason
-        self._sent = dict.fromkeys(LANES, 0)
+            self._standing.begin_again(epoch, newest, reason)
+        self._standing.sent = dict.fromkeys(LANES, 0)
 
     def note_ended(self, epoch: int, acked: Mapping[Lane, int]) -> None:
         """An epoch that ended before this file began had been acknowledged up to here."""
@@ -215,7 +166,7 @@ class Outbox:
             with self._file.transaction("rows of an earlier epoch") as db:
                 found = parking.next_of(db, epoch, lane, self._names.codes, _CARRIED_AT_ONCE, now_ms)
                 for _, part in found:
-                    self._insert(db, part, now_ms)
+                    self._scribe.insert(db, part, now_ms)
                 if found:
                     parking.drop(db, epoch, lane, found[-1][0])
             carried += len(found)
@@ -253,11 +204,11 @@ class Outbox:
             with self._file.transaction("a commit") as db:
                 self._names.write(db, new)
                 for part in pending:
-                    self._insert(db, part, now_ms)
+                    self._scribe.insert(db, part, now_ms)
                 self._exchanges.write(db, exchanges, now_ms)
                 if state:
                     db.executemany("insert or replace into state values (?, ?)", list(state.items()))
-                if self._payload_bytes > self._limit_bytes:
+                if self._standing.payload_bytes > self._limit_bytes:
                     self._thin(db, self._limit_bytes * 9 // 10)
         except StoreError as error:
             self.refused += 1
@@ -269,70 +220,14 @@ class Outbox:
         if self._limit_bytes < self._max_bytes and self._reserve is not None and self._reserve.take():
             self._limit_bytes = self._max_bytes
 
-    def _insert(self, db: sqlite3.Connection, part: Pending, now_ms: int) -> None:
-        for number, readings in enumerate(split(part.readings)):
-            rest = part if number == 0 else _like(part)
-            self._insert_row(db, replace(rest, readings=readings), now_ms)
-
-    def _insert_row(self, db: sqlite3.Connection, part: Pending, now_ms: int) -> None:
-        lane, readings, stones = part.lane, part.readings, part.thinned
-        number = _LANE_NUMBER[lane]
-        fresh = self._names.undeclared(readings, 1 << number)
-        seq = self._last[lane] + 1
-        try:
-            payload = wire.encode(
-                wire.Batch(
-                    epoch=self.epoch,
-                    seq=seq,
-                    readings=readings,
-                    declarations=tuple(self._names.info(alias) for alias in fresh),
-                    events=tuple(part.events),
-                    devices=tuple(part.devices),
-                    thinned=tuple(stones),
-                    evidence=tuple(part.evidence),
-                    clock=part.clock,
-                    corrections=tuple(part.corrections),
-                    historical=part.historical,
-                    clock_run=part.clock_run,
-                    outcomes=tuple(part.outcomes),
-                    reported=tuple(part.reported),
-                ),
-                self._names.codes,
-            )
-        except LocalProtocolError as error:
-            if error.reason != "too_big" or size_of(part) < 2:
-                raise
-            for which in (0, 1):
-                self._insert_row(db, half_of(part, which), now_ms)
-            return
-        digest, count, events = self._names.digest_of(readings), len(readings), len(part.events)
-        first_ms, last_ms = (int(readings.ts_ms.min()), int(readings.ts_ms.max())) if count else (0, 0)
-        db.execute(
-            "insert into batch values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, seq, now_ms, count, events, first_ms, last_ms, to_signed(digest), crc_of(payload), payload),
-        )
-        gone = sum(stone.readings for stone in stones)
-        for stone in stones:
-            digest = add(digest, stone.digest)
-        (total,) = db.execute("select digest from lane where lane = ?", (number,)).fetchone()
-        db.execute(
-            "update lane set next_seq = next_seq + 1, readings = readings + ?, events = events + ?, digest = ?,"
-            " thinned = thinned + ? where lane = ?",
-            (count + gone, events, str(add(int(total), digest)), gone, number),
-        )
-        if fresh:
-            self._names.declare(db, fresh, 1 << number)
-        self._last[lane] = seq
-        self._payload_bytes += len(payload)
-
     # -- what gives way -----------------------------------------------------------------------------------------
 
     def _unsent(self) -> dict[int, int]:
-        return {number: self._sent[lane] for lane, number in _LANE_NUMBER.items()}
+        return {number: self._standing.sent[lane] for lane, number in LANE_NUMBER.items()}
 
     def _thin(self, db: sqlite3.Connection, goal: int) -> Lost:
-        lost = self._mason.thin(db, self.epoch, self._unsent(), goal, self._payload_bytes, self.full_reason)
-        self._payload_bytes += lost.size
+        lost = self._mason.thin(db, self.epoch, self._unsent(), goal, self._standing.payload_bytes, self.full_reason)
+        self._standing.payload_bytes += lost.size
         return lost
 
     def _make_room(self) -> None:
@@ -342,18 +237,18 @@ class Outbox:
         if self._reserve is not None:
             self._reserve.give_up()
         self._file.checkpoint()
-        least = max(self._payload_bytes // 10, _ROOM_BYTES)
+        least = max(self._standing.payload_bytes // 10, _ROOM_BYTES)
         for wanted in (least, least // 4, 1):
             try:
                 with self._file.transaction("making room") as db:
-                    self._thin(db, self._payload_bytes - wanted)
+                    self._thin(db, self._standing.payload_bytes - wanted)
             except StoreError as error:
                 if not error.retry:
                     raise
                 continue
             self._file.checkpoint()
             if self._reserve is not None:
-                self._limit_bytes = max(min(self._max_bytes, self._payload_bytes), _ROOM_BYTES)
+                self._limit_bytes = max(min(self._max_bytes, self._standing.payload_bytes), _ROOM_BYTES)
             return
 
     def clock_stepped(self, delta_ms: int) -> None:
@@ -363,12 +258,12 @@ class Outbox:
 
     def expire(self, now_ms: int, ttl_ms: Mapping[Lane, int]) -> Lost:
         """Rows not yet sent that have waited longer than their lane's time become stones (``expired``)."""
-        older_than = {_LANE_NUMBER[lane]: now_ms - ttl for lane, ttl in ttl_ms.items() if lane != "event"}
+        older_than = {LANE_NUMBER[lane]: now_ms - ttl for lane, ttl in ttl_ms.items() if lane != "event"}
         if not older_than:
             return Lost()
         with self._file.transaction("the end of their time") as db:
             lost = self._mason.expire(db, self.epoch, self._unsent(), older_than)
-            self._payload_bytes += lost.size
+            self._standing.payload_bytes += lost.size
         return lost
 
     # -- reading and acknowledging ------------------------------------------------------------------------------
@@ -377,19 +272,19 @@ class Outbox:
         """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on.
 
         A payload that the disk has garbled is replaced by a stone (``row_damaged``) on the way."""
-        number = _LANE_NUMBER[lane]
+        number = LANE_NUMBER[lane]
         with self._file.reading() as db:
             found = db.execute(
                 "select seq, crc, payload from batch where lane = ? and seq > ? order by seq limit ?",
                 (number, after, limit),
             ).fetchall()
             if found:
-                self._sent[lane] = max(self._sent[lane], found[-1][0])
+                self._standing.sent[lane] = max(self._standing.sent[lane], found[-1][0])
         garbled = [seq for seq, crc, payload in found if crc_of(payload) != crc]
         if garbled:
             with self._file.transaction("a garbled row's stone") as db:
                 for seq in garbled:
-                    self._payload_bytes += self._mason.replace_garbled(db, self.epoch, number, seq).size
+                    self._standing.payload_bytes += self._mason.replace_garbled(db, self.epoch, number, seq).size
             return self.rows(lane, after, limit=limit)
         return [Row(lane, seq, payload) for seq, _, payload in found]
 
@@ -414,12 +309,12 @@ class Outbox:
         Raises ContractError for an acknowledgement of another epoch, NeverWritten for one of rows that do not
         exist (its bearer knows another life of this outbox), StoreError if the disk did not take it.
         """
-        number = _LANE_NUMBER[lane]
+        number = LANE_NUMBER[lane]
         if epoch != self.epoch:
             raise ContractError(f"acknowledged {lane} {epoch}/{committed}: another epoch", reason="ack")
-        if committed > self._last[lane]:
+        if committed > self._standing.last[lane]:
             raise NeverWritten(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
-        if committed <= self._acked[lane]:
+        if committed <= self._standing.acked[lane]:
             return 0
         with self._file.transaction("an acknowledgement") as db:
             size, count = db.execute(
@@ -428,20 +323,20 @@ class Outbox:
             ).fetchone()
             db.execute("delete from batch where lane = ? and seq <= ?", (number, committed))
             db.execute("update lane set acked = ? where lane = ?", (committed, number))
-            self._payload_bytes -= size
-            self._acked[lane] = committed
+            self._standing.payload_bytes -= size
+            self._standing.acked[lane] = committed
         return int(count)
 
     def acked(self, lane: Lane) -> int:
-        return self._acked[lane]
+        return self._standing.acked[lane]
 
     def last(self, lane: Lane) -> int:
         """Sequence number of the last row written."""
-        return self._last[lane]
+        return self._standing.last[lane]
 
     def sent(self, lane: Lane) -> int:
         """No row beyond this one can have been sent, by this run of the agent or an earlier one."""
-        return self._sent[lane]
+        return self._standing.sent[lane]
 
     def seen_exchange(self, exchange: str) -> bool:
         """Whether a push of this identity is durable already; asks no disk and waits for nobody."""
@@ -449,41 +344,13 @@ class Outbox:
 
     def depth(self, now_ms: int) -> OutboxDepth:
         with self._file.reading() as db:
-            waiting = "select lane from batch union all select lane from parked"
-            counts = dict(db.execute(f"select lane, count(*) from ({waiting}) group by lane").fetchall())  # noqa: S608
-            oldest = db.execute("select min(made_ms) from batch").fetchone()[0]
-            thinned = db.execute("select sum(thinned) from lane").fetchone()[0]
-        return OutboxDepth(
-            {lane: int(counts.get(number, 0)) for lane, number in _LANE_NUMBER.items()},
-            self._payload_bytes,
-            int(thinned),
-            max(0, now_ms - int(oldest)) if oldest is not None else 0,
-        )
+            return books.depth(db, self._standing.payload_bytes, now_ms)
 
     def totals(self) -> dict[Lane, dict[str, int]]:
         """Everything accepted in this epoch, per lane: readings, events, digest, thinned, last sequence, acknowledged;
         and what waits: bytes, and when the oldest row was made (UTC ms, 0: none waits)."""
         with self._file.reading() as db:
-            waiting = {
-                number: (oldest_ms, size)
-                for number, oldest_ms, size in db.execute(
-                    "select lane, min(made_ms), sum(length(payload)) from batch group by lane"
-                )
-            }
-            rows = db.execute("select lane, next_seq - 1, acked, readings, events, digest, thinned from lane")
-            return {
-                LANES[number]: {
-                    "seq": seq,
-                    "acked": acked,
-                    "readings": readings,
-                    "events": events,
-                    "digest": int(total),
-                    "thinned": thinned,
-                    "oldest_ms": waiting.get(number, (0, 0))[0],
-                    "waiting_bytes": waiting.get(number, (0, 0))[1],
-                }
-                for number, seq, acked, readings, events, total, thinned in rows.fetchall()
-            }
+            return books.totals(db)
 
     # -- state --------------------------------------------------------------------------------------------------
 
