@@ -19,7 +19,8 @@ from protocols.uplink.topics import SHARDS
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``shard`` None: the one with the fewest gateways. ``admission``: whether its devices wait for a person."""
+    """``shard`` None: the one with the fewest gateways. ``admission``: whether its devices wait for a person.
+    ``place``: district and department of a new gateway; one that is there must have just these. None: as it is."""
 
     gateway_id: str
     shard: int | None = None
@@ -28,6 +29,7 @@ class Wanted:
     lon: float | None = None
     lat: float | None = None
     admission: str = "auto"
+    place: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,13 @@ def make(
         raise ConfigError(f"shard {wanted.shard}: 0 to {SHARDS - 1}")
     with conn.transaction():
         shard = _shard(conn, wanted)
+        new = _is_new(conn, wanted)
         enrol_gateway(conn, wanted.gateway_id, shard, zh=wanted.zh, en=wanted.en, lon=wanted.lon, lat=wanted.lat)
+        if new and wanted.place is not None:
+            conn.execute(
+                "update gateway set district = %s, department = %s where gateway_id = %s",
+                (*wanted.place, wanted.gateway_id),
+            )
         conn.execute("update gateway set admission = %s where gateway_id = %s", (wanted.admission, wanted.gateway_id))
         conn.execute(
             "update gateway_claim set voided_at = %s where gateway_id = %s and used_at is null and voided_at is null",
@@ -61,6 +69,8 @@ def make(
         expires_at = now + dt.timedelta(days=days)
         code = _enter(conn, (wanted.gateway_id, shard, who, now, expires_at), draw)
         detail = {"shard": shard, "expires_at": expires_at.isoformat(), "selector": code.selector}
+        if new and wanted.place is not None:
+            detail |= {"district": wanted.place[0], "department": wanted.place[1]}
         record(conn, Entry(who, "gateway.claim", f"gateway/{wanted.gateway_id}", detail))
     return Made(wanted.gateway_id, shard, code, expires_at)
 
@@ -76,6 +86,17 @@ def _enter(conn: Connection[Any], claim: tuple[Any, ...], draw: Callable[[], Cod
         )
         if entered.rowcount:
             return code
+
+
+def _is_new(conn: Connection[Any], wanted: Wanted) -> bool:
+    """Raises ConfigError if the gateway lies elsewhere: whoever asked was allowed to for that place alone, and somebody
+    else may have entered or moved the gateway since."""
+    row = conn.execute(
+        "select district, department from gateway where gateway_id = %s for update", (wanted.gateway_id,)
+    ).fetchone()
+    if row is not None and wanted.place is not None and tuple(row) != wanted.place:
+        raise ConfigError(f"gateway {wanted.gateway_id} belongs to another district or department; move it first")
+    return row is None
 
 
 def _shard(conn: Connection[Any], wanted: Wanted) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import shutil
 import stat
 import threading
 import urllib.request
@@ -307,6 +308,11 @@ def test_a_node_dies_and_nothing_is_lost(trio: Trio, tmp_path: Path) -> None:
             victim.server.kill()
             feed(20)
             await acked("with a node dead")
+            shutil.rmtree(victim.out / "store")  # a new machine in its place: same name, nothing on its disk
+            victim.server.spawn()
+            await asyncio.to_thread(until, lambda: current(trio.monitors), "it has everything again", timeout_s=30)
+            feed(40)
+            await acked("with all three again")
         finally:
             serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -319,7 +325,7 @@ def test_a_node_dies_and_nothing_is_lost(trio: Trio, tmp_path: Path) -> None:
             "select count(*), count(distinct (series_id, ts)) from reading r join series s using (series_id)"
             " where s.device_id = 'meter'"
         ).fetchone()
-    assert found == (40, 40)
+    assert found == (60, 60)
 
 
 # -- what is refused before anything runs -----------------------------------------------------------------------------

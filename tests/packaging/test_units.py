@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from citybrain_cli.main import _parser
+from cloud.identity.broker import config as broker_config
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy").glob("*/*.service"))
 #: Of 10; what `systemd-analyze security` calls "OK" ends at 4.9. The gateway opens serial lines and asks how well its
 #: clock is kept.
-MOST_EXPOSED = {"citybrain-agent.service": 2.3, "citybrain-console.service": 1.5, "citybrain-worker@.service": 1.5}
+MOST_EXPOSED = {
+    "citybrain-agent.service": 2.3, "citybrain-console.service": 1.5, "citybrain-worker@.service": 1.5,
+    "citybrain-broker.service": 1.5, "citybrain-broker-guard.service": 1.5,
+}  # fmt: skip
 DEMANDED = {
     "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
     "CapabilityBoundingSet": "", "DevicePolicy": "closed", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes",
@@ -55,6 +59,9 @@ def test_what_it_starts_is_a_command_of_ours(unit: Path) -> None:
             assert _parser().parse_args(arguments).do
         elif arguments[0].endswith(".pyz"):  # `edge slots init` says how the launcher is called
             assert arguments[0] == f"{arguments[1]}/launcher.pyz" and arguments[2] == "/etc/citybrain/agent.toml"
+        elif program.endswith("/nats-server"):
+            out = broker_config.load(ROOT / "deploy" / "broker" / "broker.toml").out
+            assert arguments == ["-c", f"{out}/nats.conf"] and out == f"/var/lib/{settings(unit)['StateDirectory'][0]}"
         else:
             assert arguments[:2] == ["-m", "cloud.app"] and (ROOT / "cloud" / "app.py").exists()
 

@@ -101,7 +101,7 @@ class Shared:
             raise ConfigError(f"cluster.secret_file {secret_file}: {error.strerror}; {hint}") from error
         if len(secret) < _SECRET_BYTES:
             raise ConfigError(f"cluster.secret_file {secret_file}: shorter than {_SECRET_BYTES} characters; {hint}")
-        if mode & 0o077:
+        if mode & 0o027:  # a credential of systemd shows its one reader as a group
             raise ConfigError(f"cluster.secret_file {secret_file}: others may read it; chmod 600")
         self._secret = secret
 

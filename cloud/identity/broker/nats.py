@@ -96,4 +96,6 @@ def _cluster(cluster: ClusterConfig, cert: str, key: str, root: str, password: s
     timeout: {_AUTH_TIMEOUT_S}
   }}
 }}
+lame_duck_duration: "30s"
+lame_duck_grace_period: "5s"
 """
