@@ -11,9 +11,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.deps import Caller, ConnDep, may, origin_of
+from cloud.api.deps import Caller, ConnDep, Services, ServicesDep, may, origin_of
+from cloud.api.models import DepartmentId, DistrictId
 from cloud.api.problems import Problem, not_found
 from cloud.api.routes_updates import RepositoryDep
+from cloud.auth import policy, sight
 from cloud.identity import label
 from cloud.identity.claims import Made, Wanted
 from cloud.identity.codes import label_text
@@ -72,6 +74,8 @@ class ClaimIn(_Strict):
     lon: float | None = Field(default=None, ge=-180, le=180)
     lat: float | None = Field(default=None, ge=-90, le=90)
     admission: Literal["auto", "accept"] = "auto"
+    district: DistrictId = Field(default="", description="Of a new gateway; one that is there stays where it is.")
+    department: DepartmentId = ""
     days: float | None = Field(default=None, gt=0, le=365)
 
 
@@ -107,7 +111,7 @@ def desk(request: Request) -> IdentityDesk:
 
 
 DeskDep = Annotated[IdentityDesk, Depends(desk)]
-Enroller = Annotated[Caller, Depends(may("gateway.enrol"))]
+Enroller = Annotated[Caller, Depends(may("gateway.enrol", filtered=True))]
 Revoker = Annotated[Caller, Depends(may("gateway.revoke"))]
 Accepter = Annotated[Caller, Depends(may("device.accept"))]
 Viewer = Annotated[Caller, Depends(may("view"))]
@@ -184,9 +188,24 @@ async def _out(found: IdentityDesk, enrolled: Enrolled) -> EnrolOut:
     )
 
 
-async def _claim(body: ClaimIn, caller: Caller, found: IdentityDesk) -> tuple[Made, str, str]:
+async def _place(body: ClaimIn, caller: Caller, s: Services) -> tuple[str, str]:
+    """District and department the claim is for, where the caller may enter gateways. A gateway that is there lies where
+    it lies; a new one is put where he says, and whoever has one district only must say it."""
+    async with s.pool.connection() as conn:
+        there = await sight.place(conn, "gateway", body.gateway)
+    if there is None:
+        caller.require("gateway.enrol", policy.Scope(frozenset({body.department} - {""}), body.district))
+        return body.district, body.department
+    if not policy.allowed(caller.operator, "view", there):
+        raise not_found("gateway", body.gateway)
+    caller.require("gateway.enrol", there)
+    return body.district or there.district, body.department or next(iter(there.departments), "")
+
+
+async def _claim(body: ClaimIn, caller: Caller, found: IdentityDesk, s: Services) -> tuple[Made, str, str]:
     """The claim, the core's URL and the root's fingerprint."""
-    wanted = Wanted(body.gateway, body.shard, body.zh, body.en, body.lon, body.lat, body.admission)
+    place = await _place(body, caller, s)
+    wanted = Wanted(body.gateway, body.shard, body.zh, body.en, body.lon, body.lat, body.admission, place)
     with _set_up():
         _, fingerprint = await found.root()
     try:
@@ -197,9 +216,10 @@ async def _claim(body: ClaimIn, caller: Caller, found: IdentityDesk) -> tuple[Ma
 
 
 @router.post("/claims", status_code=201)
-async def claim(body: ClaimIn, caller: Enroller, found: DeskDep) -> ClaimOut:
-    """Say that a gateway may come: its one-time code. Earlier codes of it that nobody used are void."""
-    made, url, fingerprint = await _claim(body, caller, found)
+async def claim(body: ClaimIn, caller: Enroller, found: DeskDep, s: ServicesDep) -> ClaimOut:
+    """Say that a gateway may come: its one-time code. Earlier codes of it that nobody used are void. Whoever may enter
+    gateways of one district only names it for a new one."""
+    made, url, fingerprint = await _claim(body, caller, found, s)
     text = label_text(url, made.code, fingerprint)
     return ClaimOut(
         gateway=made.gateway_id,
@@ -212,16 +232,16 @@ async def claim(body: ClaimIn, caller: Enroller, found: DeskDep) -> ClaimOut:
 
 
 @router.post("/claims/label", status_code=201, response_class=HTMLResponse)
-async def claim_label(body: ClaimIn, caller: Enroller, found: DeskDep) -> HTMLResponse:
+async def claim_label(body: ClaimIn, caller: Enroller, found: DeskDep, s: ServicesDep) -> HTMLResponse:
     """The same as a page to print on the box's label, 80 by 50 mm."""
-    made, url, fingerprint = await _claim(body, caller, found)
+    made, url, fingerprint = await _claim(body, caller, found, s)
     return HTMLResponse(label.page(made, url, fingerprint, zh=body.zh, en=body.en), 201)
 
 
 @router.get("/claims")
-async def claims_open(_: Enroller, conn: ConnDep) -> list[identity_query.Claim]:
-    """Those nobody has used yet; codes are not kept and not shown."""
-    return await identity_query.claims(conn)
+async def claims_open(caller: Enroller, conn: ConnDep) -> list[identity_query.Claim]:
+    """Those nobody has used yet, where the caller may make some; codes are not kept and not shown."""
+    return await identity_query.claims(conn, caller.sight)
 
 
 @router.get("/gateways/{gateway_id}/certificates")

@@ -17,9 +17,9 @@ Burst = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[rates]`` of core.toml; each number holds for one caller and one process."""
 
-    caller_per_s: PerSecond = 20.0
+    caller_per_s: PerSecond = 50.0
     """Calls of one operator, or one API token, in the long run."""
-    caller_burst: Burst = 300
+    caller_burst: Burst = 500
     """As many may come at once, after a quiet while."""
     stranger_per_s: PerSecond = 5.0
     """Calls without a good token, from one address (IPv6: one /64): log-ins, the health page, wrong tokens."""

@@ -62,12 +62,14 @@ class Identity:
     pending: int
 
 
-async def claims(conn: Connection) -> list[Claim]:
+async def claims(conn: Connection, sight: Sight) -> list[Claim]:
+    statement = f"""
+        select c.gateway_id, c.shard, c.made_by, c.made_at, c.expires_at, c.attempts
+        from gateway_claim c join gateway g using (gateway_id)
+        where c.used_at is null and c.voided_at is null and c.expires_at > now() and {sight.where("gateway", "g")}
+        order by c.made_at desc limit 500"""  # noqa: S608 - the condition is our own text
     async with conn.cursor(row_factory=class_row(Claim)) as cursor:
-        await cursor.execute(
-            "select gateway_id, shard, made_by, made_at, expires_at, attempts from gateway_claim"
-            " where used_at is null and voided_at is null and expires_at > now() order by made_at desc limit 500"
-        )
+        await cursor.execute(statement.encode(), sight.params)
         return await cursor.fetchall()
 
 

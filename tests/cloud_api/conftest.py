@@ -17,11 +17,15 @@ import uvicorn
 from cloud.api.limits import server_options
 from cloud.app import create_app
 from cloud.auth import passwords
+from cloud.auth.rates_config import RateSettings
 from cloud.auth.service import ensure_first_operator
 from cloud.config import Settings
+from cloud.identity.config import IdentitySettings
 from tests.cloud_api import city
 from tests.fixtures.postgres import Postgres, new_database
 
+#: A suite asks more in a minute than a house does; test_rates.py has limits of its own.
+UNHURRIED = RateSettings(caller_burst=100_000, stranger_burst=100_000, costly_burst=100_000)
 NEW_PASSWORD = "Binhu-lake-7731"
 
 
@@ -47,7 +51,10 @@ def a_core(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
         first = ensure_first_operator(conn)
         assert first is not None
         assert ensure_first_operator(conn) is None  # once, whoever asks
-    settings = Settings(dsn=dsn, state_dir=str(tmp_path_factory.mktemp("state")), console=False)
+    settings = Settings(
+        dsn=dsn, state_dir=str(tmp_path_factory.mktemp("state")), console=False, rates=UNHURRIED,
+        identity=IdentitySettings(broker_url="mqtts://broker.example:8883", public_url="https://core.example"),
+    )  # fmt: skip
     with serving(create_app(settings)) as url:
         yield Core(url, dsn, now, first)
 

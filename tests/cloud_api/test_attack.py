@@ -26,10 +26,9 @@ from schemathesis.specs.openapi.checks import (
 
 from cloud.api.limits import HEAD_MAX_BYTES, Hurried
 from cloud.app import API, create_app
-from cloud.auth.rates_config import RateSettings
 from cloud.auth.service import ensure_first_operator
 from cloud.config import Settings
-from tests.cloud_api.conftest import Core, add_operator, client_of, serving
+from tests.cloud_api.conftest import UNHURRIED, Core, add_operator, client_of, serving
 from tests.fixtures.postgres import Postgres, new_database
 
 #: Per operation; the administrator gets deepest, the others are mostly refused at the door.
@@ -50,7 +49,7 @@ def attacked(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> It
     config = Settings(
         dsn=dsn, state_dir=str(tmp_path_factory.mktemp("state")), console=False, max_body_kb=64,
         login_failures_per_address=100_000,
-        rates=RateSettings(caller_burst=100_000, stranger_burst=100_000, costly_burst=100_000),
+        rates=UNHURRIED,
     )  # fmt: skip
     with serving(create_app(config)) as url:
         core = Core(url, dsn, None, first or "")  # type: ignore[arg-type]

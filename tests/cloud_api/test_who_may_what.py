@@ -9,12 +9,16 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from cloud.identity import claims
+from protocols.core.errors import ConfigError
 from tests.cloud_api import city
 from tests.cloud_api.conftest import Core, a_core, client_of, grant, reopen
 from tests.fixtures.postgres import Postgres
@@ -107,6 +111,9 @@ DEEDS: dict[str, Deed] = {
         f"/evidence/{'e' * 64}/open", json={"case_id": w.case(p), "reason": "the plate is needed"}
     ),
     "place the gateway": lambda c, w, p: c.put(f"/gateways/{PLACES[p][0]}/place", json={"district": p}),
+    "claim the gateway": lambda c, w, p: c.post("/claims", json={"gateway": PLACES[p][0]}),
+    # A name of its own each time: one that another had entered would be his.
+    "claim a new gateway": lambda c, w, p: c.post("/claims", json={"gateway": f"gw-{uuid4()}", "district": p}),
     "read the twin": lambda c, w, p: c.get(f"/gateways/{PLACES[p][0]}/twin"),
     # No document: whoever gets 422 was let through.
     "write the twin": lambda c, w, p: c.post(f"/gateways/{PLACES[p][0]}/twin/config", json={}),
@@ -174,3 +181,28 @@ def test_a_still_is_shown_to_whoever_sees_an_alarm_that_names_it(core: Core, peo
     }  # fmt: skip
     assert {who for who, status in answers.items() if status == 200} == allowed
     assert {answers[who] for who in answers.keys() - allowed - {"nobody"}} == {404} and answers["nobody"] == 401
+
+
+def test_claims_stay_in_the_district_they_were_made_for(core: Core, people: dict[str, httpx.Client]) -> None:
+    """Whoever has one district names it; he renews what lies there; what was moved meanwhile is not his."""
+    installer, chief = people["installer-of-baohe"], people["chief"]
+    assert installer.post("/claims", json={"gateway": "gw-claim-1"}).status_code == 403  # of no district
+    assert installer.post("/claims", json={"gateway": "gw-claim-1", "district": "baohe"}).status_code == 201
+    assert installer.post("/claims/label", json={"gateway": "gw-claim-1"}).status_code == 201  # again: it lies there
+    assert chief.post("/claims", json={"gateway": "gw-claim-2", "district": "shushan"}).status_code == 201
+    seen = {row["gateway_id"] for row in installer.get("/claims").json()}
+    assert "gw-claim-1" in seen and "gw-claim-2" not in seen
+    assert {"gw-claim-1", "gw-claim-2"} <= {row["gateway_id"] for row in chief.get("/claims").json()}
+    there = installer.post("/claims", json={"gateway": "gw-claim-1", "district": "shushan"})
+    assert (there.status_code, there.json()["code"]) == (409, "identity.claim")
+    with core.db() as conn:
+        place = conn.execute("select district, department from gateway where gateway_id = 'gw-claim-1'").fetchone()
+        said = conn.execute(
+            "select detail ->> 'district' from audit_entry where what = 'gateway/gw-claim-1' order by entry_id"
+        ).fetchall()
+        # Looked up while it lay in Baohe, made after it was moved.
+        conn.execute("update gateway set district = 'luyang' where gateway_id = 'gw-claim-1'")
+        with pytest.raises(ConfigError, match="another district"):
+            claims.make(conn, claims.Wanted("gw-claim-1", place=("baohe", "")), "x", datetime.now(UTC), 1.0)
+    assert place == ("baohe", "") and said == [("baohe",), (None,)]
+    assert installer.post("/claims", json={"gateway": "gw-claim-1", "district": "baohe"}).status_code == 404
