@@ -9,6 +9,7 @@ import pytest
 
 from cloud.api import limits, routes_bulk, routes_identity
 from cloud.audit import log
+from cloud.auth.rates_config import RateSettings
 from cloud.commands import service as commands
 from cloud.config import Settings
 from cloud.fleet import sheet
@@ -18,6 +19,7 @@ from edge.doctor import loglines
 from protocols.uplink import batch, columns
 
 ROOT = Path(__file__).parents[2]
+RATES = RateSettings()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (ROOT / "deploy" / "limits.md").read_text(encoding="utf-8").splitlines()
@@ -35,6 +37,15 @@ IN_CODE = {
     "a table over the API": routes_bulk.MAX_BODY,
     "a table at the command line": sheet.MAX_BYTES,
     "head of an API request": limits.HEAD_MAX_BYTES,
+    "calls of an operator or API token, at once": RATES.caller_burst,
+    "the same, each second": RATES.caller_per_s,
+    "calls without a good token from one address, at once": RATES.stranger_burst,
+    "the same from there, each second": RATES.stranger_per_s,
+    "enrolments from one address, at once": RATES.enrol_burst,
+    "enrolments, each second": RATES.enrol_per_s,
+    "costly calls of one caller, at once": RATES.costly_burst,
+    "costly calls, each minute": RATES.costly_per_min,
+    "failed log-ins of one address, at once": Settings(dsn="x").login_failures_per_address,
     "body of an enrolment": routes_identity.MAX_BODY_BYTES,
     "detail of an audit entry": log.MAX_DETAIL_BYTES,
     "log lines a gateway keeps": loglines._MOST_BYTES,
@@ -46,5 +57,5 @@ def test_the_page_lists_each_limit_once() -> None:
 
 
 @pytest.mark.parametrize(("row", "number"), zip(ROWS, IN_CODE.values(), strict=False), ids=lambda part: str(part)[:40])
-def test_the_page_says_what_the_code_does(row: list[str], number: int) -> None:
+def test_the_page_says_what_the_code_does(row: list[str], number: float) -> None:
     assert int(row[1]) == number and (ROOT / row[3].strip("`")).exists()
