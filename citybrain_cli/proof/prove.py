@@ -25,7 +25,7 @@ from citybrain_cli.proof.rows import Recount, recount
 from cloud.ingest.group import LaneTotals
 from cloud.ledger import read
 from cloud.ledger.accounts import LaneBook, compare
-from cloud.ledger.model import Finding, Gap, LaneBooks
+from cloud.ledger.model import Finding, Gap, LaneBooks, Restore
 from cloud.ledger.verdict import forgotten_words, reason_words
 from protocols.uplink.digest import add
 
@@ -72,6 +72,7 @@ class GatewayProof:
     content_equal: bool | None
     notes: list[str]
     problems: list[str]
+    restores: list[Restore] = field(default_factory=list)  # those that have cost this gateway rows
 
     @property
     def sound(self) -> bool:
@@ -82,14 +83,14 @@ def gateways_of(conn: psycopg.Connection[Any]) -> list[str]:
     return [row[0] for row in conn.execute("select gateway_id from gateway order by gateway_id")]
 
 
-def ledger_of(dsn: str, gateway: str) -> tuple[list[LaneBooks], list[Gap], list[Finding]]:
-    """Both books as the core has them, its ranges, and what it says of them."""
+def ledger_of(dsn: str, gateway: str) -> tuple[list[LaneBooks], list[Gap], list[Finding], list[Restore]]:
+    """Both books as the core has them, its ranges, what it says of them, and the restores that have cost rows."""
 
-    async def ask() -> tuple[list[LaneBooks], list[Gap], list[Finding]]:
+    async def ask() -> tuple[list[LaneBooks], list[Gap], list[Finding], list[Restore]]:
         conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
         async with conn:
             found = await read.detail(conn, gateway, datetime.now(UTC), days=0)
-        return (found.lanes, found.gaps, found.gateway.findings) if found is not None else ([], [], [])
+        return (found.lanes, found.gaps, found.gateway.findings, found.restores) if found else ([], [], [], [])
 
     return asyncio.run(ask())
 
@@ -99,14 +100,25 @@ def prove(
 ) -> GatewayProof:
     """``outbox``: the gateway's file, where it can be read from here."""
     book = read_outbox(outbox) if outbox is not None else None
-    lanes, gaps, findings = ledger_of(dsn, gateway)
+    lanes, gaps, findings, restores = ledger_of(dsn, gateway)
     with conn.transaction():
         conn.execute("set transaction isolation level repeatable read")  # one moment, while gateways go on
         cursors = _cursors(conn, gateway)
         found = recount(conn, gateway) if count_rows else None
     proofs = [_lane(lane, book, cursors, gaps) for lane in lanes]
     proofs += [_untold(book, name, own) for name, own in _only_in_outbox(book, lanes)]
-    return _gateway(gateway, proofs, book, found, findings, cursors)
+    proof = _gateway(gateway, proofs, book, found, findings, cursors)
+    proof.restores = restores
+    proof.notes += [_restore(one) for one in restores]
+    return proof
+
+
+def _restore(one: Restore) -> str:
+    minutes = -(-one.gap_s // 60)
+    return (
+        f"core restored at {one.restored_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC from {one.source}, {minutes} min"
+        f" after it was made: {one.lost_rows} rows of this gateway lost"
+    )
 
 
 def _cursors(conn: psycopg.Connection[Any], gateway: str) -> Cursors:

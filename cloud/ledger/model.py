@@ -100,7 +100,8 @@ class Gap:
     first_at: datetime | None
     last_at: datetime | None
     told_at: datetime
-    restore_id: int | None = None  # of rows lost with a restore: the one among ``LedgerDetail.restores``
+    restore_id: int | None = None  # of rows lost with a restore: the one among ``LedgerDetail.restores`` ...
+    source: str = ""  # ... and the backup's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def _lost(own: Sequence[LaneBooks], restores: Sequence[Restore]) -> list[Gap]:
             Gap(
                 lane.epoch, lane.lane, "lost", verdict.forgotten_reason(lane), None, None, lane.seq + 1,
                 lane.forgotten_seq, lane.forgotten, 0, known.taken_at if known else None,
-                known.restored_at if known else None, lane.forgotten_at, lane.restore_id,
+                known.restored_at if known else None, lane.forgotten_at, lane.restore_id, known.source if known else "",
             )
         )  # fmt: skip
     return out

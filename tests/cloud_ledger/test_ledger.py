@@ -217,6 +217,7 @@ def test_after_a_restore_what_had_been_acknowledged_is_lost_and_what_waited_is_n
     assert (restore.source, restore.lost_rows) == ("city.backup", 4)
     (gap,) = [one for one in found.gaps if one.kind == "lost"]
     assert (gap.epoch, gap.lane, gap.first_seq, gap.last_seq) == (EPOCH, "data", 3, 6)
+    assert gap.source == restore.source
     assert (gap.first_at, gap.last_at, gap.restore_id) == (restore.taken_at, restore.restored_at, restore.restore_id)
     send(bench, 3, 4, 5, 6)  # the broker had them all the time
     assert (ledger(bench).gateway.state, ledger(bench).gateway.lost) == ("complete", 0)

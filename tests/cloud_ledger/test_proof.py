@@ -155,6 +155,20 @@ def test_one_row_spoiled_is_found_and_the_exit_code_says_so(
     assert gateway[figure[0]] == figure[1]
 
 
+def test_a_database_that_went_back_is_found_before_its_gateway_has_said_so(
+    line: Line, proof: Callable[..., tuple[int, dict[str, Any]]]
+) -> None:
+    line.feed(30)
+    line.drain(account=False)
+    line.conn.execute("update lane_cursor set seq = 25, batches = 25 where lane = 'event'")
+    code, found = proof("--books-only")
+    (gateway,) = found["gateways"]
+    assert (code, gateway["lost"], gateway["waiting_rows"]) == (1, 5, 0)
+    assert gateway["problems"] == ["event: 5 rows had been acknowledged, are not there, and the core was not told yet"]
+    (ranges,) = [lane["ranges"] for lane in gateway["lanes"] if lane["lane"] == "event"]
+    assert ranges == ["rows 26-30 lost: acknowledged once and not here, no restore on record"]
+
+
 def test_what_the_storage_policy_has_removed_is_not_called_lost(
     line: Line, proof: Callable[..., tuple[int, dict[str, Any]]]
 ) -> None:

@@ -201,3 +201,5 @@ def test_gateways_notice_a_core_that_came_back_from_its_backup(
     assert (proof["lost"], proof["waiting_rows"], proof["duplicated"], proof["problems"]) == (7, 0, 0, [])
     why = f"lost: core restored from a backup of {summary.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     assert {f"live data: rows 11-15 {why}", f"events: rows 2-3 {why}"} <= set(proof["notes"])
+    assert any(note.endswith("min after it was made: 7 rows of this gateway lost") for note in proof["notes"])
+    assert [(one["source"], one["lost_rows"]) for one in proof["restores"]] == [("b", 7)]

@@ -14,7 +14,7 @@ from tests.console.conftest import Browser, Console
 PASSWORD = "Chaohu-water-2291"
 GATEWAY, EPOCH = "gw-baohe-01", 1_772_400_777
 T_MS = 1_772_400_000_000
-_TABLES = ("lane_cursor", "lane_account", "outbox_epoch", "ledger_gap")
+_TABLES = ("lane_cursor", "lane_account", "outbox_epoch", "ledger_gap", "lane_forgotten")
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,11 @@ def books(console: Console) -> Iterator[None]:
             "insert into lane_account values (%s, %s, 'data', 400, 400, 800, 0, 0, 10, null, 0, 400, now(), 'equal')",
             (GATEWAY, EPOCH),
         )
+        conn.execute(
+            "with back as (insert into restore_point (taken_at, source) values ('2026-03-01 04:05+00', 'city.backup')"
+            " returning restore_id) insert into lane_forgotten select %s, %s, 'data', 405, restore_id, now() from back",
+            (GATEWAY, EPOCH),
+        )
         place = (GATEWAY, EPOCH, "data", "thinned", "outbox_full")
         whole = Piece(*place, WHOLE_LANE, 318, 322, 10, T_MS, T_MS + 5000, 5)
         gaps.write(conn, [whole, Piece(*place, series[0], 318, 322, 5, T_MS, T_MS + 5000, 5)])
@@ -52,6 +57,7 @@ def books(console: Console) -> Iterator[None]:
     with console.db() as conn:  # other files count what the city has
         for table in _TABLES:
             conn.execute(f"delete from {table} where gateway_id = %s and epoch = %s".encode(), (GATEWAY, EPOCH))
+        conn.execute("delete from restore_point")
         conn.execute("delete from operator where name = '账房'")
 
 
@@ -66,3 +72,5 @@ def test_the_verdict_the_reason_and_the_rows(console: Console, browser: Browser)
     browser.see("td", "相符 · 至第 400 行")
     browser.see("[data-ranges] td", console.series)  # type: ignore[attr-defined]
     browser.see("[data-ranges] td", "318–322")
+    browser.see("[data-ranges] td", "401–405")
+    browser.see("[data-ranges] td", "中心数据库由备份恢复 · city.backup")

@@ -19,9 +19,11 @@ import pytest
 
 from edge.outbox import MOST_ON_THEIR_WAY, Outbox, OutboxDamaged, Pending
 from edge.outbox.opening import open_outbox
+from edge.uplink.account import Books
 from protocols.core.errors import ConfigError, ContractError, LocalProtocolError, StoreError
 from protocols.core.model import Event, EvidenceRef, SeriesInfo
 from protocols.uplink import batch as wire
+from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import MAX_BATCH_BYTES
 from protocols.uplink.columns import Readings, SeriesCode
 from protocols.uplink.digest import add
@@ -533,6 +535,8 @@ def test_a_core_that_forgot_gets_all_that_waits_in_a_new_epoch(tmp_path: Path) -
         assert [d.point for x in now for d in x.declarations] == ["a", "b"]
         assert readings_of(all_batches(box, "data")) == [(0, NOW_MS, 7), (late, NOW_MS, 8)]
     assert outbox.ended() == {old: {"event": 39, "data": 30}}
+    said = pb.Account.FromString(Books(outbox, "t").account(NOW_MS, {})).ended
+    assert [(one.epoch, one.lane, one.acked) for one in said] == [(old, "event", 39), (old, "data", 30)]
     with pytest.raises(ContractError):
         outbox.acknowledge(old, "data", 1)
 

@@ -223,7 +223,10 @@ def _range(tab: Tab, gap: Gap, n: int) -> dict[str, Any]:
             ],
             "rows": rows + (f" ({words('ledger.of_them', n=number(gap.row_count))})" if several else ""),
             "readings": number(gap.readings) if gap.readings else "–",
-            "why": [words(f"ledger.kind_{gap.kind}"), reason_words(gap.reason)[column]],
+            "why": [
+                words(f"ledger.kind_{gap.kind}"),
+                reason_words(gap.reason)[column] + (f" · {gap.source}" if gap.source else ""),
+            ],
             "from": marks.ms(gap.first_at),
             "to": marks.ms(gap.last_at),
             "told": marks.ms(gap.told_at),
