@@ -1,12 +1,15 @@
 """Stops guessing: an address that was refused too often waits, whoever succeeds is never slowed.
 
 A thousand honest gateways behind one address enrol in a minute; a stranger gets ten wrong answers, then one each half a
-minute. With 100 bits in a code even the ten are no danger: what is limited is the load and the audit log.
+minute (by IPv6: whoever has his /64). With 100 bits in a code even the ten are no danger: what is limited is the load
+and the audit log.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from cloud.auth.throttle import household
 
 _BURST, _EVERY_S = 10.0, 30.0
 _MOST_ADDRESSES = 10_000
@@ -28,7 +31,7 @@ class Refusals:
 
     def wait_s(self, address: str, now_s: float) -> float:
         """How long this address must wait before it is listened to; 0: not at all."""
-        bucket = self._buckets.get(address)
+        bucket = self._buckets.get(household(address))
         if bucket is None:
             return 0.0
         self._refill(bucket, now_s)
@@ -41,6 +44,7 @@ class Refusals:
     def refused(self, address: str, reason: str, now_s: float) -> int:
         """Count one; returns how many refusals its audit entry stands for."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
+        address = household(address)
         if address not in self._buckets and len(self._buckets) >= _MOST_ADDRESSES:
             self._forget_full(now_s)
         bucket = self._buckets.setdefault(address, _Bucket(_BURST, now_s))

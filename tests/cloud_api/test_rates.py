@@ -13,10 +13,12 @@ from cloud.api.problems import Problem
 from cloud.api.rates import Rates
 from cloud.app import create_app
 from cloud.auth import passwords
+from cloud.auth.errors import Locked
 from cloud.auth.proxies import caller, networks
 from cloud.auth.rates_config import RateSettings
-from cloud.auth.throttle import Buckets, household
+from cloud.auth.throttle import Addresses, Buckets, household
 from cloud.config import Settings
+from cloud.identity.limiter import Refusals
 from tests.cloud_api.conftest import NEW_PASSWORD, serving
 from tests.fixtures.postgres import Postgres, new_database
 
@@ -53,6 +55,17 @@ def test_a_bucket_refills_and_forgets_the_longest_unused() -> None:
 )
 def test_what_a_stranger_is_counted_by(address: str, counted: str) -> None:
     assert household(address) == counted
+
+
+def test_log_ins_and_enrolments_that_fail_count_by_household() -> None:
+    failures, refusals = Addresses(3, refill_s=10.0), Refusals()
+    for number in range(10):
+        failures.failed(f"2001:db8::{number:x}", 0.0)
+        refusals.refused(f"2001:db8::{number:x}", "code", 0.0)
+    with pytest.raises(Locked):
+        failures.check("2001:db8::ffff", 0.0)
+    failures.check("2001:db8:0:1::1", 0.0)
+    assert refusals.wait_s("2001:db8::ffff", 0.0) > 0 and refusals.wait_s("2001:db8:0:1::1", 0.0) == 0
 
 
 OURS = networks(["10.0.0.0/24", "2001:db8:aa::/48"])
