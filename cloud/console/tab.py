@@ -24,6 +24,7 @@ from cloud.auth.sessions import Token
 from cloud.auth.sight import Thing, place
 from cloud.auth.sight import of as sight_of
 from cloud.console.prefs import Prefs
+from cloud.console.said import refusal
 from cloud.console.widgets import Ask
 from cloud.console.words import Words
 from cloud.query.live import Change
@@ -147,8 +148,7 @@ class Tab:
         try:
             await step(operator.name)
         except CityBrainError as error:
-            zh = getattr(error, "zh", "")
-            self.toast(zh if zh and self.words.zh else str(error), bad=True)
+            self.toast(refusal(self.words, error), bad=True)
             self.reload()
             return False
         self.toast(said)
@@ -173,12 +173,17 @@ class Tab:
         *,
         name: str = "",
         field: str = "",
+        line: bool = False,
         reason: bool = False,
         confirm: str = "",
+        danger: bool = False,
+        secret: str = "",
     ) -> None:
         if self.ask_box is not None:
             self.on_answer = on_answer
-            self.ask_box.ask(name, title, hint, field=field, reason=reason, confirm=confirm)
+            self.ask_box.ask(
+                name, title, hint, field=field, line=line, reason=reason, confirm=confirm, danger=danger, secret=secret
+            )
 
     async def answered(self, answer: dict[str, str]) -> None:
         if self.on_answer is not None:
@@ -191,6 +196,11 @@ class Tab:
         if self.error_box is not None and self.error_box.text != text:
             self.error_box.set_text(text)
             self.error_box.set_visibility(bool(text))
+
+    def bring(self, element: ui.element, block: str = "start") -> None:
+        """Into sight, once it has been drawn. ``nearest``: not at all where it is in sight."""
+        show = f"getHtmlElement({element.id})?.scrollIntoView({{block: '{block}', behavior: 'smooth'}})"
+        self.client.run_javascript(f"setTimeout(() => {show}, 60)")
 
     def go(self, path: str) -> None:
         ui.navigate.to(path)

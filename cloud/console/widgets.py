@@ -70,10 +70,24 @@ class Ask(_Widget, component="web/ask.js"):
         self._props.update(cancel=cancel, confirm=confirm, missing=missing)
 
     def ask(
-        self, name: str, title: str, hint: str, *, field: str = "", reason: bool = False, confirm: str = ""
+        self,
+        name: str,
+        title: str,
+        hint: str,
+        *,
+        field: str = "",
+        line: bool = False,
+        reason: bool = False,
+        confirm: str = "",
+        danger: bool = False,
+        secret: str = "",
     ) -> None:
-        """Show the question; the answer comes as event ``answer`` with ``name`` and ``text``."""
-        question = {"name": name, "title": title, "hint": hint, "field": field, "reason": reason, "confirm": confirm}
+        """Show the question; the answer comes as event ``answer`` with ``name`` and ``text``. ``line``: the field takes
+        one line, Enter sends it. ``secret``: shown to be copied, with one button and no other way out."""
+        question = {
+            "name": name, "title": title, "hint": hint, "field": field, "line": line, "reason": reason,
+            "confirm": confirm, "danger": danger, "secret": secret,
+        }  # fmt: skip
         self.run_method("ask", question)
 
 

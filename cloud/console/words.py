@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud.cases.flows import FLOWS
 from protocols.devices import all_types
-from protocols.vocabulary import case_types, departments, event_types
+from protocols.vocabulary import case_types, departments, districts, event_types
 
 LANGUAGES = ("zh-CN", "en")
 
@@ -62,6 +62,19 @@ class Words:
     def scenario(self, name: str) -> str:
         head = _pack_heads().get(name)
         return self.either(*head) if head else self._known("scenario", name)
+
+    def order_code(self, name: str) -> str:
+        """Why an order ended as it did; '' where its state says it all."""
+        return self._known("order_code", name) if name else ""
+
+    def deed(self, name: str) -> str:
+        """What stands in the audit log as ``fleet.tag``; '' if it has no name here."""
+        found = table()["deed"].get(name)
+        return found[self._column] if found else ""
+
+    def district(self, name: str) -> str:
+        found = districts().get(name)
+        return self.either(found.zh, found.en) if found else name
 
     def device_type(self, name: str) -> str:
         found = _types().get(name)

@@ -302,7 +302,7 @@ def _new_operator(browser: Browser, role: str, name: str) -> str:
     browser.fill(".cb-dialog textarea", name)
     browser.click("[data-ok]")
     browser.see(".cb-dialog h2", f"{name} 的初始密码")
-    password = browser.see(".cb-dialog p").text.partition(" ")[0]
+    password = browser.see(".cb-dialog .cb-secret").text
     browser.click("[data-ok]")
     browser.see(f"tr[data-id={name}]", "待改密码")
     return password
@@ -360,7 +360,7 @@ def test_a_viewer_looks_and_does_not_touch(browser: Browser) -> None:
     browser.see(".cb-table tbody tr")
     assert not browser.all("[data-act=take]") and not browser.all("[data-take]")
     browser.open("/cases")
-    browser.see(".cb-sub", "查看角色不能办理案件")
+    browser.see(".cb-sub", "只读人员不能办理案件")
     assert not browser.all("[data-action]")
 
 

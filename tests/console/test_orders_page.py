@@ -51,6 +51,7 @@ def test_a_relay_is_switched_by_two(console: Console, browser: Browser) -> None:
     browser.click("[data-ok]")
     browser.see(".cb-toast", "已登记")
     browser.open("/orders")
+    browser.see("td", "继电器1")
     browser.see("td", "待第二人同意")
     assert not browser.all("[data-act=approve]")  # not by the one who asked
 
@@ -58,6 +59,8 @@ def test_a_relay_is_switched_by_two(console: Console, browser: Browser) -> None:
     browser.settled()
     browser.open("/orders")
     browser.click("[data-act=approve]")
+    browser.see(".cb-dialog", "on = true · 吴静 申请")  # read once more before it moves
+    browser.click("[data-ok].danger")
     browser.see("td", "排队")
     browser.see("td", "郑涛 已同意")
     with console.db() as conn:
@@ -76,10 +79,11 @@ def test_a_configuration_shows_its_versions_and_goes_back(console: Console, brow
         twin.heard(conn, GATEWAY, Reported("config", 2, "rolled_back", "no answer of the core within 120 s", None, 0))
     browser.open("/gateways")
     browser.click(f"[data-gateway={GATEWAY}]")
-    browser.see("header", "网关已撤回")
+    browser.see("header", "网关已自动回滚")
+    browser.see("header", "期望版本 2 · 实际版本 待确认")
     browser.see("td", "/outbox/max_mb")
     browser.click("[data-act=back]")
-    browser.see(".cb-dialog", "回退到版本 1")
+    browser.see(".cb-dialog", "回滚到版本 1")
     browser.click("[data-ok]")
     browser.see("header", "待网关接收")
     with console.db() as conn:

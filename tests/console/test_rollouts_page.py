@@ -38,7 +38,7 @@ def test_a_rollout_is_paused_resumed_and_given_up(console: Console, browser: Bro
     browser.settled()
     browser.open("/rollouts")
     browser.see("td", "<b>网关程序 2.0</b>")  # a title is text
-    browser.see("td", "待通知")
+    browser.see("td", "待下发")
     browser.click("[data-act=pause]")
     browser.see(".cb-dialog", "暂停任务")
     browser.click("[data-ok]")

@@ -14,7 +14,7 @@ from cloud.audit.web import Sealed, entries, sealed
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable, FilterBar
-from cloud.console.words import number
+from cloud.console.words import Words, number
 from cloud.query.cursor import Page
 
 _PAGE = 60
@@ -22,6 +22,7 @@ _FAMILIES = (
     "login", "case", "alarm", "command", "twin", "evidence", "gateway", "device", "operator", "token", "update",
     "fleet", "audit",
 )  # fmt: skip
+_LONGEST = 300  # characters of one entry's content; all of it is in the export
 _SPANS = {"": None, "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
 
@@ -70,7 +71,7 @@ def build(tab: Tab) -> None:
                 {"key": "no", "label": "#", "kind": "two", "width": "110px"},
                 {"key": "at", "label": words("audit.at"), "kind": "at", "width": "170px"},
                 {"key": "who", "label": words("audit.who"), "width": "150px"},
-                {"key": "action", "label": words("audit.action"), "kind": "chip", "width": "190px"},
+                {"key": "action", "label": words("audit.action"), "kind": "two", "width": "170px"},
                 {"key": "what", "label": words("audit.what"), "kind": "mono"},
                 {"key": "detail", "label": words("audit.detail")},
                 {"key": "seal", "label": words("audit.seal"), "kind": "state", "width": "120px"},
@@ -122,20 +123,37 @@ def _sealed(tab: Tab, state: Sealed) -> str:
     return f"{marks.esc(text)} · {marks.age(state.signed_at)} {marks.esc(waiting)}"
 
 
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _who(words: Words, who: str) -> str:
+    """A person by name; a machine as what it is."""
+    if who == "system":
+        return words("audit.system")
+    kind, colon, name = who.partition(":")
+    return f"{words('audit.gateway_word')} {name}" if colon and kind == "gateway" else who
+
+
+def _family(words: Words, action: str) -> str:
+    first = action.partition(".")[0]
+    return words(f"audit.{first}") if first in _FAMILIES else action
+
+
 def _row(tab: Tab, entry: Logged, state: Sealed) -> dict[str, Any]:
     words = tab.words
     signed = entry.leaf_index is not None and entry.leaf_index < state.signed
-    detail = json.dumps(entry.detail, ensure_ascii=False) if entry.detail else ""
+    detail = " · ".join(f"{name}: {_plain(value)}" for name, value in entry.detail.items() if value not in ("", None))
     return {
         "id": str(entry.entry_id),
         "open": False,
         "cells": {
             "no": [str(entry.entry_id), "" if entry.leaf_index is None else words("audit.leaf", n=entry.leaf_index)],
             "at": marks.ms(entry.at),
-            "who": entry.who,
-            "action": entry.action,
+            "who": _who(words, entry.who),
+            "action": [words.deed(entry.action) or _family(words, entry.action), entry.action],
             "what": entry.what,
-            "detail": detail if len(detail) <= 160 else detail[:160] + "…",
+            "detail": detail if len(detail) <= _LONGEST else detail[:_LONGEST] + "…",
             "seal": ["online", words("audit.signed")] if signed else ["stale", words("audit.open")],
         },
     }

@@ -78,7 +78,10 @@ def build(tab: Tab, id: str = "") -> None:
         drawn["type"] = device_type
         orders_bar.clear()
         with orders_bar:
-            for kind in orders.offered(device_type):
+            offered = orders.offered(device_type)
+            if offered:
+                ui.label(tab.words("orders.give")).classes("cb-sub")
+            for kind in offered:
                 button = ui.element("button").classes("cb-btn small").props(f'data-order="{kind.name}"')
                 with button:
                     ui.html(marks.esc(words.either(kind.zh, kind.en)), sanitize=False, tag="span")

@@ -33,6 +33,7 @@ class _Page:
         self.tab = tab
         self.kind: Kind = "gateways"
         self.query = ""
+        self.picked = 0  # as shown last, so that nobody tags a city in the belief that it is a street
 
     def build(self) -> None:
         words = self.tab.words
@@ -61,14 +62,9 @@ class _Page:
             self._groups = ui.html("", sanitize=False).classes("cb-sub")
             self._import = TableImport(self.kind, _words(self.tab), zh=words.zh)
             self._table = DataTable(
-                [
-                    {"key": "id", "label": words("fleet.id"), "kind": "two"},
-                    {"key": "place", "label": words("fleet.place"), "kind": "two"},
-                    {"key": "tags", "label": words("fleet.tags")},
-                    {"key": "more", "label": words("fleet.more"), "kind": "mono"},
-                    {"key": "state", "label": words("devices.state"), "kind": "state", "width": "120px"},
-                ],
-                empty=words("common.none"),
+                _columns(self.tab, self.kind),
+                empty=words("fleet.none"),
+                hint=words("fleet.none_hint"),
             ).classes("cb-panel cb-grow")
         bar.listen("change", self._changed)
         self._import.listen("done", self._brought)
@@ -79,6 +75,7 @@ class _Page:
         self.kind = "devices" if kind == "devices" else "gateways"
         self.query = str(values.get("query", ""))[:500]
         self._import.put(kind=self.kind)
+        self._table.put(columns=_columns(self.tab, self.kind), rows=[], loading=True)
         self.tab.reload()
 
     async def _brought(self, _: Any) -> None:
@@ -99,16 +96,18 @@ class _Page:
 
     def _show(self, found: _Found) -> None:
         words = self.tab.words
+        self.picked = found.picked
+        self._count.classes(add="cb-err" if found.wrong else "", remove="" if found.wrong else "cb-err")
         self._count.set_text(found.wrong or words("fleet.picked", n=number(found.picked), shown=len(found.rows)))
-        links = "".join(
+        out = {form: marks.esc(words("fleet.out", form=form.upper())) for form in ("csv", "json")}
+        links = " ".join(
             f'<a class="cb-btn" data-out="{form}" download href="/api/v1/fleet/export/{self.kind}?form={form}'
-            f'&amp;lang={"zh" if words.zh else "en"}&amp;query={quote(self.query, safe="")}">{form.upper()}</a>'
+            f'&amp;lang={"zh" if words.zh else "en"}&amp;query={quote(self.query, safe="")}">{out[form]}</a>'
             for form in ("csv", "json")
         )
         self._out.set_content("" if found.wrong else links)
-        self._groups.set_content(
-            " ".join(f"{marks.chip(f'{g.name}: {g.query}')} {g.members}" for g in found.groups[:30])
-        )
+        chips = " ".join(marks.chip(f"{g.name} · {g.members} · {g.query}") for g in found.groups[:30])
+        self._groups.set_content(f"{marks.esc(words('fleet.groups'))} {chips}" if chips else "")
         self._table.put(rows=[_row(self.tab, self.kind, row) for row in found.rows], loading=False)
 
     def _ask_tag(self) -> None:
@@ -123,7 +122,7 @@ class _Page:
 
             await self.tab.act(step, words("fleet.tagged"), action="fleet.bulk")
 
-        self.tab.ask(words("fleet.tag"), words("fleet.tag_hint"), answered, field=words("fleet.tags"), reason=True)
+        self.tab.ask(words("fleet.tag"), self._hint("tag"), answered, field=words("fleet.tags"), line=True, reason=True)
 
     def _ask_group(self) -> None:
         words = self.tab.words
@@ -136,7 +135,15 @@ class _Page:
 
             await self.tab.act(step, words("fleet.kept"), action="fleet.bulk")
 
-        self.tab.ask(words("fleet.group"), words("fleet.group_hint"), answered, field=words("fleet.name"), reason=True)
+        self.tab.ask(
+            words("fleet.group"), self._hint("group"), answered, field=words("fleet.name"), line=True, reason=True
+        )
+
+    def _hint(self, what: str) -> str:
+        words = self.tab.words
+        n, kind = number(self.picked), words(f"nav.{self.kind}").lower()
+        concerned = words("fleet.concerns" if self.query.strip() else "fleet.concerns_all", n=n, kind=kind)
+        return f"{concerned} {words(f'fleet.{what}_hint')}"
 
 
 def build(tab: Tab) -> None:
@@ -154,8 +161,19 @@ def _tags(text: str) -> tuple[list[str], list[str]]:
     return [p for p in parts if not p.startswith("-")], [p[1:] for p in parts if p.startswith("-")]
 
 
+def _columns(tab: Tab, kind: Kind) -> list[dict[str, Any]]:
+    words = tab.words
+    return [
+        {"key": "id", "label": words("fleet.id"), "kind": "two"},
+        {"key": "place", "label": words("fleet.place"), "kind": "two"},
+        {"key": "tags", "label": words("fleet.tags")},
+        {"key": "more", "label": words(f"fleet.more_{kind}"), "kind": "two"},
+        {"key": "state", "label": words("devices.state"), "kind": "state", "width": "120px"},
+    ]
+
+
 def _words(tab: Tab) -> dict[str, str]:
-    names = ("choose", "failed", "row", "rows", "fresh", "changed", "same", "wrong", "written", "write")
+    names = ("choose", "pick_file", "failed", "row", "rows", "fresh", "changed", "same", "wrong", "written", "write")
     return {name: tab.words(f"fleet.{name}") for name in names}
 
 
@@ -164,16 +182,16 @@ def _row(tab: Tab, kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
     id_ = row["gateway_id"] if kind == "gateways" else row["device_id"]
     online = {True: "online", False: "offline", None: "unknown"}[row["online"]]
     more = (
-        f"{row['version'] or '–'} · {row['shard']}"
+        [row["version"] or "–", words("fleet.shard", n=row["shard"])]
         if kind == "gateways"
-        else f"{row['device_type']} · {row['gateway_id']}"
+        else [words.device_type(row["device_type"]), row["gateway_id"]]
     )
     return {
         "id": id_,
         "open": False,
         "cells": {
             "id": [words.either(row["name_zh"], row["name_en"], id_), id_],
-            "place": [row["district"] or "–", row["department"]],
+            "place": [words.district(row["district"]) or "–", words.department(row["department"])],
             "tags": " ".join(row["tags"]),
             "more": more,
             "state": [online, words.state(online)],

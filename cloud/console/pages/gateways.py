@@ -30,7 +30,7 @@ class _Data:
 
 def build(tab: Tab, id: str = "") -> None:
     words = tab.words
-    wanted = {"id": id}
+    wanted = {"id": id, "look": "yes" if id else ""}
     with ui.element("div").classes("cb-page"):
         with ui.element("div").classes("cb-head"):
             ui.html(marks.head(words("gateways.title"), words("gateways.hint")), sanitize=False)
@@ -108,9 +108,12 @@ def build(tab: Tab, id: str = "") -> None:
         health.set_content(marks.kv(_health(tab, data.chosen)))
         if data.twins is not None:
             twin_panel.show(data.twins)
+        if wanted["look"]:  # below many gateways, it would be opened out of sight
+            wanted["look"] = ""
+            tab.bring(below)
 
     async def choose(gateway_id: str) -> None:
-        wanted["id"] = gateway_id
+        wanted["id"], wanted["look"] = gateway_id, "yes"
         tab.reload()
 
     tab.set_view(load, show, every_s=5)

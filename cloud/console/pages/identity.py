@@ -80,7 +80,9 @@ def build(tab: Tab) -> None:
 
     def show(data: _Data) -> None:
         waiting.put(rows=[_pending(tab, one) for one in data.pending], loading=False)
-        gateways.put(rows=[_gateway(tab, one) for one in data.gateways], loading=False)
+        # Who cannot come in any more stands on top: nobody else will say so.
+        ordered = sorted(data.gateways, key=lambda one: one.state != "ended")
+        gateways.put(rows=[_gateway(tab, one) for one in ordered], loading=False)
 
     async def decided(args: dict[str, str]) -> None:
         gateway, _, device = args["id"].partition("/")
@@ -126,7 +128,7 @@ def _ask_revoke(tab: Tab, desk: IdentityDesk, gateway: str) -> None:
 
     tab.ask(
         words("identity.ask_revoke", gateway=gateway), words("identity.ask_revoke_hint"), answered,
-        field=words("identity.reason"), reason=True, confirm=words("identity.revoke"),
+        field=words("identity.reason"), reason=True, confirm=words("identity.revoke"), danger=True,
     )  # fmt: skip
 
 
@@ -147,8 +149,9 @@ def _ask_claim(tab: Tab, desk: IdentityDesk, shown: Any) -> None:
             _show_label(tab, desk, made[0], fingerprint, shown)
 
     tab.ask(
-        words("identity.claim"), words("identity.claim_hint"), answered, field=words("identity.gateway"), reason=True
-    )
+        words("identity.claim"), words("identity.claim_hint"), answered,
+        field=words("identity.gateway_id"), line=True, reason=True,
+    )  # fmt: skip
 
 
 def _show_label(tab: Tab, desk: IdentityDesk, made: Made, fingerprint: str, shown: Any) -> None:
@@ -164,14 +167,14 @@ def _show_label(tab: Tab, desk: IdentityDesk, made: Made, fingerprint: str, show
             sanitize=False,
             tag="header",
         )
-        with ui.element("div").classes("body").style("display:flex;gap:20px;align-items:center"):
+        with ui.element("div").classes("body cb-label").style("display:flex;gap:20px;align-items:center"):
             ui.html(picture, sanitize=False).style("background:#fff;padding:6px;border-radius:6px")
             ui.html(
                 marks.kv(
                     [
                         (words("identity.code"), made.code.text),
                         (words("identity.shard"), str(made.shard)),
-                        (words("identity.until"), f"{made.expires_at:%Y-%m-%d %H:%M} UTC"),
+                        (words("identity.until"), marks.at(made.expires_at)),
                         (words("identity.fingerprint"), fingerprint),
                     ]
                 ),
@@ -213,7 +216,7 @@ def _pending(tab: Tab, one: query.Pending) -> dict[str, Any]:
         "id": f"{one.gateway_id}/{one.device_id}",
         "open": False,
         "cells": {
-            "device": [one.device_id, one.device_type],
+            "device": [one.device_id, words.device_type(one.device_type)],
             "gateway": one.gateway_id,
             "source": [words(f"identity.from_{one.source}"), one.detail],
             "times": str(one.times),

@@ -39,7 +39,7 @@ def build(tab: Tab, id: str = "") -> None:
         with ui.element("div").classes("cb-page"):
             ui.html(marks.empty("ledger", words("ledger.not_allowed"), ""), sanitize=False)
         return
-    chosen = {"id": id, "span": "7"}
+    chosen = {"id": id, "span": "7", "look": "yes" if id else ""}
     size = {"limit": _PAGE}
     with ui.element("div").classes("cb-page"):
         with ui.element("div").classes("cb-head"):
@@ -73,6 +73,7 @@ def build(tab: Tab, id: str = "") -> None:
 
     async def open_gateway(gateway_id: str) -> None:
         chosen["id"] = str(gateway_id)[:63]
+        chosen["look"] = "yes"
         tab.reload()
 
     async def more(_: Any) -> None:
@@ -111,6 +112,9 @@ def build(tab: Tab, id: str = "") -> None:
         left_out = words("ledger.left_out", n=number(shown.chosen.gaps_left_out)) if shown.chosen.gaps_left_out else ""
         ranges_head.set_content(f"{marks.esc(words('ledger.ranges'))}<small>{marks.esc(left_out)}</small>")
         ranges.put(rows=[_range(tab, gap, n) for n, gap in enumerate(shown.chosen.gaps)], loading=False)
+        if chosen["look"]:  # below many gateways, it would be opened out of sight
+            chosen["look"] = ""
+            tab.bring(below)
 
     bar.listen("change", changed)
     table.listen("open", open_gateway)
@@ -138,7 +142,7 @@ def _lane_columns(tab: Tab) -> list[dict[str, Any]]:
     words = tab.words
     return [
         {"key": "lane", "label": words("ledger.lane"), "kind": "two"},
-        {"key": "rows", "label": words("ledger.rows"), "align": "r"},
+        {"key": "rows", "label": words("ledger.rows_of"), "align": "r"},
         {"key": "waiting", "label": words("ledger.waiting"), "kind": "num", "align": "r"},
         {"key": "lost", "label": words("ledger.lost"), "kind": "num", "align": "r"},
         {"key": "readings", "label": words("ledger.readings"), "align": "r"},
@@ -171,7 +175,8 @@ def _gateway(tab: Tab, one: GatewayLedger) -> dict[str, Any]:
         "cells": {
             "gateway": [words.either(one.name_zh, one.name_en, one.gateway_id), one.gateway_id],
             "state": [_LOOK[one.state], words(f"ledger.state_{one.state}")],
-            "says": mark.join(said[:3]) + (words("ledger.and_more", n=len(said) - 3) if len(said) > 3 else ""),
+            "says": mark.join(said[:3]) + (words("ledger.and_more", n=len(said) - 3) if len(said) > 3 else "")
+            or words("ledger.all_there"),
             "produced": number(one.produced),
             "committed": number(one.committed),
             "waiting": _count(one.waiting, ""),

@@ -93,6 +93,8 @@ def build(tab: Tab) -> None:
             side.clear()
             with side:
                 _card(tab, one, data.sessions)
+            if one is not None:
+                tab.bring(side, "nearest")  # on a telephone it stands below the list
 
     def ask_add(role: str) -> None:
         async def answered(_: str, name: str) -> None:
@@ -110,7 +112,7 @@ def build(tab: Tab) -> None:
             _reveal(tab, name, password)
 
         title = f"{words('operators.add')} · {_said(words, Grant(role, new.department, new.district))}"
-        tab.ask(title, words("operators.hint"), answered, field=words("operators.name"), reason=True)
+        tab.ask(title, words("operators.hint"), answered, field=words("operators.name"), line=True, reason=True)
 
     async def placed(values: dict[str, str]) -> None:
         new.take(values)
@@ -132,7 +134,7 @@ def build(tab: Tab) -> None:
                 if password is not None:
                     _reveal(tab, name, password)
 
-        tab.ask(words("operators.ask_reset", name=name), words("operators.ask_reset_hint"), answered)
+        tab.ask(words("operators.ask_reset", name=name), words("operators.ask_reset_hint"), answered, danger=True)
 
     place.listen("change", placed)
     table.listen("open", opened)
@@ -215,17 +217,25 @@ def _card(tab: Tab, operator: Operator | None, sessions: list[SessionRow]) -> No
                 _button(words("operators.drop"), "drop", drop)
         with ui.element("div").classes("cb-bar"):
 
-            async def disable() -> None:
+            async def disable(_: str, __: str) -> None:
                 await change(
                     lambda: people.set_disabled(operator.name, not operator.disabled, by), words("operators.saved")
                 )
 
-            async def lose_factor() -> None:
+            async def lose_factor(_: str, __: str) -> None:
                 await change(lambda: tab.services.mine.take_away(operator.name, by), words("operators.saved"))
 
-            _button(words("operators.enable" if operator.disabled else "operators.disable"), "disable", disable)
-            if operator.second_factor:
-                _button(words("operators.factor_reset"), "factor-reset", lose_factor)
+            for name, key, step in (
+                ("disable", "enable" if operator.disabled else "disable", disable),
+                *([("factor-reset", "factor_reset", lose_factor)] if operator.second_factor else []),
+            ):
+                danger = key != "enable"
+
+                async def ask(key: str = key, step: Any = step, danger: bool = danger) -> None:
+                    title, hint = words(f"operators.ask_{key}", name=operator.name), words(f"operators.ask_{key}_hint")
+                    tab.ask(title, hint, step, confirm=words(f"operators.{key}"), danger=danger)
+
+                _button(words(f"operators.{key}"), name, ask, "danger" if danger else "")
         ui.html(f"<h3>{marks.esc(words('security.sessions'))}</h3>", sanitize=False)
         for row in sessions:
 
@@ -261,9 +271,13 @@ def _reveal(tab: Tab, name: str, password: str) -> None:
 
     tab.reload()
     tab.ask(
-        tab.words("operators.new_password", name=name), f"{password}  —  {tab.words('operators.once')}", read,
-        name="password",
+        tab.words("operators.new_password", name=name), tab.words("operators.once"), read,
+        name="password", secret=password, confirm=tab.words("common.kept"),
     )  # fmt: skip
+
+
+def _language(operator: Operator) -> str:
+    return "English" if operator.language == "en" else "中文"
 
 
 def _said(words: Words, grant: Grant) -> str:
@@ -291,7 +305,7 @@ def _row(tab: Tab, operator: Operator) -> dict[str, Any]:
     return {
         "id": operator.name,
         "cells": {
-            "name": [operator.name, words("operators.sso") if operator.sso else operator.language],
+            "name": [operator.name, words("operators.sso") if operator.sso else _language(operator)],
             "role": [first, "；".join(more)],
             "factor": words("operators.factor_on") if operator.second_factor else "–",
             "state": state,

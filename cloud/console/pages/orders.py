@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nicegui import ui
@@ -17,16 +19,33 @@ from protocols.devices import CommandType
 from protocols.devices import load as load_type
 
 _MOST = 200
+#: What an argument looks like, where its type does not list the choices.
+_LIKE = {"bool": "true|false", "number": "1.5", "integer": "1", "text": "…"}
 #: How a state looks: as the states of devices do.
 LOOK = {
     "waiting": "stale", "queued": "unknown", "sent": "unknown", "received": "unknown", "done": "online",
-    "refused": "offline", "failed": "offline", "expired": "offline", "unknown": "stale",
+    "refused": "offline", "failed": "offline", "expired": "offline", "unknown": "stale", "done_read": "online",
+    "withdrawn": "unknown",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    type: str
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    orders: list[CommandRow]
+    devices: Mapping[str, _Device]
 
 
 def build(tab: Tab) -> None:
     words = tab.words
     chosen = {"state": "", "device": ""}
+    shown: dict[str, tuple[CommandRow, _Device | None]] = {}
     with ui.element("div").classes("cb-page"):
         with ui.element("div").classes("cb-head"):
             ui.html(marks.head(words("orders.title"), words("orders.hint")), sanitize=False)
@@ -47,42 +66,54 @@ def build(tab: Tab) -> None:
         table = DataTable(
             [
                 {"key": "what", "label": words("orders.what"), "kind": "two"},
-                {"key": "device", "label": words("orders.device"), "kind": "mono"},
+                {"key": "device", "label": words("orders.device"), "kind": "two"},
                 {"key": "state", "label": words("orders.state"), "kind": "state"},
+                {"key": "left", "label": words("orders.left"), "kind": "due"},
                 {"key": "detail", "label": words("orders.detail")},
                 {"key": "who", "label": words("orders.who"), "kind": "two"},
                 {"key": "at", "label": words("orders.at"), "kind": "at", "align": "r"},
                 {"key": "acts", "label": "", "kind": "acts", "align": "r"},
             ],
             empty=words("orders.none"),
+            hint=words("orders.none_hint"),
         ).classes("cb-panel cb-grow")
 
     async def changed(values: dict[str, str]) -> None:
         chosen.update({key: str(value)[:120] for key, value in values.items() if key in chosen})
         tab.reload()
 
-    async def load(_: Changes) -> list[CommandRow]:
-        return await tab.services.acts.run(
-            lambda conn: commands.recent(
+    async def load(_: Changes) -> _Data:
+        def step(conn: Any) -> _Data:
+            found = commands.recent(
                 conn,
                 device_id=chosen["device"].strip(),
                 open_only=chosen["state"] == "open",
                 limit=_MOST,
                 sight=tab.sight,
             )
-        )
+            named = conn.execute(
+                "select device_id, device_type, name_zh, name_en from device where device_id = any(%s)",
+                (sorted({one.device_id for one in found}),),
+            )
+            return _Data(found, {row[0]: _Device(*row[1:]) for row in named})
 
-    def show(found: list[CommandRow]) -> None:
-        table.put(rows=[_row(tab, one) for one in found], loading=False)
+        return await tab.services.acts.run(step)
+
+    def show(data: _Data) -> None:
+        # What waits for a person stands on top, his own decision first; the rest is newest first, as read.
+        found = sorted(data.orders, key=lambda one: (one.state != "waiting", not _may_agree(tab, one)))
+        shown.clear()
+        shown.update({one.command_id: (one, data.devices.get(one.device_id)) for one in found})
+        table.put(rows=[_row(tab, *pair) for pair in shown.values()], loading=False)
 
     async def act(event: dict[str, str]) -> None:
         command_id, what = str(event["id"]), str(event["name"])
-        if what == "approve":
-            await _approve(tab, command_id)
+        if what == "approve" and command_id in shown:
+            _ask_approve(tab, *shown[command_id])
         elif what == "withdraw":
             tab.ask(
                 words("orders.ask_withdraw"), words("orders.ask_withdraw_hint"), withdrawn, name=command_id,
-                field=words("orders.reason"), reason=True,
+                field=words("orders.reason"), reason=True, confirm=words("orders.withdraw"),
             )  # fmt: skip
 
     async def withdrawn(command_id: str, reason: str) -> None:
@@ -94,6 +125,23 @@ def build(tab: Tab) -> None:
     bar.listen("change", changed)
     table.listen("act", act)
     tab.set_view(load, show, every_s=2)
+
+
+def _ask_approve(tab: Tab, row: CommandRow, device: _Device | None) -> None:
+    """The second person reads once more what will move, and where, before it does."""
+    words = tab.words
+
+    async def agreed(_: str, __: str) -> None:
+        await _approve(tab, row.command_id)
+
+    name = "" if device is None else words.either(device.zh, device.en)
+    parts = (name, row.device_id, _values(row.arguments), words("orders.asked_by", name=row.requested_by))
+    told = " · ".join(part for part in parts if part)
+    tab.ask(
+        words("orders.ask_approve", order=_order_name(tab, row, device)),
+        f"{told}{words('orders.ask_approve_hint')}",
+        agreed, confirm=words("orders.approve_send"), danger=True,
+    )  # fmt: skip
 
 
 async def _approve(tab: Tab, command_id: str) -> None:
@@ -116,7 +164,8 @@ def ask(tab: Tab, device_id: str, kind: CommandType) -> None:
     """Ask for one, with its arguments as ``name=value``."""
     words = tab.words
     wanted = [
-        f"{one.name}={'|'.join(one.one_of) or one.kind}" + (f" {one.range[0]:g}…{one.range[1]:g}" if one.range else "")
+        f"{one.name}={'|'.join(one.one_of) or _LIKE[one.kind]}"
+        + (f" {one.range[0]:g}…{one.range[1]:g}" if one.range else "")
         for one in kind.argument
     ]
 
@@ -137,7 +186,10 @@ def ask(tab: Tab, device_id: str, kind: CommandType) -> None:
 
     hint = words("orders.ask_hint_two" if kind.street else "orders.ask_hint")
     field = f"{words('orders.arguments')}: {', '.join(wanted)}" if wanted else ""
-    tab.ask(f"{words.either(kind.zh, kind.en)} · {device_id}", hint, answered, field=field, reason=bool(wanted))
+    tab.ask(
+        f"{words.either(kind.zh, kind.en)} · {device_id}", hint, answered,
+        field=field, line=True, reason=bool(wanted), confirm=words("orders.enter"),
+    )  # fmt: skip
 
 
 def parsed(text: str) -> dict[str, float | int | str | bool]:
@@ -162,12 +214,36 @@ def parsed(text: str) -> dict[str, float | int | str | bool]:
     return out
 
 
-def _row(tab: Tab, row: CommandRow) -> dict[str, Any]:
+def _may_agree(tab: Tab, row: CommandRow) -> bool:
+    return row.state == "waiting" and row.requested_by != tab.operator.name and tab.may("command.approve")
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    """``on = true``: as they are typed."""
+    return ", ".join(f"{k} = {str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())
+
+
+def _order_name(tab: Tab, row: CommandRow, device: _Device | None) -> str:
+    kinds = offered(device.type) if device is not None else ()
+    return next((tab.words.either(kind.zh, kind.en) for kind in kinds if kind.name == row.name), row.name)
+
+
+def _state(row: CommandRow) -> str:
+    """An order that its own people took back was refused by nobody; one done without a read-back was not read back."""
+    if row.state == "refused" and row.code == "withdrawn":
+        return "withdrawn"
+    return "done_read" if row.state == "done" and row.read_back else row.state
+
+
+def _row(tab: Tab, row: CommandRow, device: _Device | None) -> dict[str, Any]:
     words = tab.words
-    given = ", ".join(f"{name} = {value}" for name, value in row.arguments.items())
-    shown = ", ".join(f"{name} = {value}" for name, value in row.read_back.items())
+    read = words("orders.read_back", values=_values(row.read_back)) if row.read_back else ""
+    state = _state(row)
+    left = None
+    if row.ended_at is None:
+        left = {"start": marks.ms(row.created_at), "due": marks.ms(row.expires_at), "over": words("alarms.over")}
     acts = []
-    if row.state == "waiting" and row.requested_by != tab.operator.name and tab.may("command.approve"):
+    if _may_agree(tab, row):
         acts.append({"name": "approve", "label": words("orders.approve"), "tone": "primary"})
     if row.ended_at is None and row.sent_at is None and tab.may("command.send"):
         acts.append({"name": "withdraw", "label": words("orders.withdraw"), "tone": ""})
@@ -176,10 +252,11 @@ def _row(tab: Tab, row: CommandRow) -> dict[str, Any]:
         "id": row.command_id,
         "open": False,
         "cells": {
-            "what": [row.name, given],
-            "device": row.device_id,
-            "state": [LOOK.get(row.state, "unknown"), words(f"orders.state_{row.state}")],
-            "detail": " · ".join(part for part in (row.code, row.detail, shown) if part)[:200],
+            "what": [_order_name(tab, row, device), _values(row.arguments)],
+            "device": [words.either(device.zh, device.en, row.device_id) if device else row.device_id, row.device_id],
+            "state": [LOOK.get(state, "unknown"), words(f"orders.state_{state}")],
+            "left": left,
+            "detail": " · ".join(part for part in (words.order_code(row.code), row.detail, read) if part)[:200],
             "who": [row.requested_by, approved],
             "at": marks.ms(row.created_at),
             "acts": acts,

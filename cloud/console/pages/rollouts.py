@@ -11,6 +11,7 @@ from nicegui import ui
 
 from cloud.auth import policy
 from cloud.console import marks
+from cloud.console.said import said
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable
 from cloud.updates import service
@@ -99,11 +100,15 @@ def build(tab: Tab, id: str = "") -> None:
         return _Data(found, of_it, signed[:_MOST])
 
     def show(data: _Data) -> None:
-        table.put(rows=[_row(tab, row, row.rollout_id == chosen["id"]) for row in data.rollouts], loading=False)
+        table.put(
+            rows=[_row(tab, row, row.rollout_id == chosen["id"]) for row in data.rollouts],
+            loading=False,
+            selected=str(chosen["id"]),
+        )
         name = next((r.title for r in data.rollouts if r.rollout_id == chosen["id"]), "")
         member_head.set_content(f"{marks.esc(words('rollouts.members'))}<small>{marks.esc(name)}</small>")
         members.put(rows=[_member(tab, member) for member in data.members], loading=False)
-        releases.put(rows=[_release(release) for release in data.releases], loading=False)
+        releases.put(rows=[_release(tab, release) for release in data.releases], loading=False)
 
     async def acted(args: dict[str, str]) -> None:
         number, what = int(args["id"]), args["name"]
@@ -119,8 +124,9 @@ def build(tab: Tab, id: str = "") -> None:
 
         title = words(f"rollouts.ask_{what}", number=number)
         tab.ask(
-            title, words(f"rollouts.ask_{what}_hint"), answered, field=words("rollouts.reason"), reason=what == "abort"
-        )
+            title, words(f"rollouts.ask_{what}_hint"), answered, field=words("rollouts.reason"),
+            reason=what == "abort", confirm=words(f"rollouts.{what}"), danger=what == "abort",
+        )  # fmt: skip
 
     table.listen("act", acted)
     tab.set_view(load, show, every_s=3)
@@ -156,9 +162,9 @@ def _row(tab: Tab, row: RolloutRow, selected: bool) -> dict[str, Any]:
             "title": [row.title, f"#{row.rollout_id} · {row.created_by}"],
             "state": [LOOK[row.state], words(f"rollout_state.{row.state}")],
             "wave": f"{row.wave + 1} / {len(row.waves)}",
-            "have": f"{have} / {row.gateways}  {100 * have // max(1, row.gateways)} %",
+            "have": f"{have} / {row.gateways} · {100 * have // max(1, row.gateways)} %",
             "bad": [str(bad), "cb-state offline" if bad else "cb-dim"],
-            "reason": row.reason,
+            "reason": said(words, row.reason),
             "at": marks.ms(row.created_at),
             "acts": acts,
         },
@@ -173,18 +179,21 @@ def _member(tab: Tab, member: MemberRow) -> dict[str, Any]:
             "gateway": member.gateway_id,
             "wave": str(member.wave + 1),
             "state": [LOOK[member.state], tab.words(f"rollout_state.{member.state}")],
-            "detail": member.detail,
+            "detail": said(tab.words, member.detail),
             "at": marks.ms(member.ended_at or member.offered_at),
         },
     }
 
 
-def _release(release: Release) -> dict[str, Any]:
+def _release(tab: Tab, release: Release) -> dict[str, Any]:
+    words = tab.words
+    fits = words("rollouts.any_platform") if release.platform == "any" else release.platform
+    about = [words(f"rollouts.kind_{release.kind}"), fits, release.notes]
     return {
         "id": release.path,
         "open": False,
         "cells": {
-            "what": [f"{release.name} {release.version}", f"{release.kind} · {release.platform} {release.notes}"],
+            "what": [f"{release.name} {release.version}", " · ".join(part for part in about if part)],
             "size": f"{release.packed_bytes / 1e6:.1f} MB",
             "at": marks.ms(release.added_at),
         },

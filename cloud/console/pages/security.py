@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import ui
@@ -14,8 +16,17 @@ from cloud.auth.tokens import NEVER, ApiToken
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable, FilterBar
+from cloud.console.words import Words
 
 _DAYS = ("30", "90", "365")
+#: As they stand in a browser's name for itself; the first that fits.
+_PROGRAMS = (
+    ("MicroMessenger", "WeChat"), ("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"),
+)  # fmt: skip
+_SYSTEMS = (
+    ("Windows", "Windows"), ("HarmonyOS", "HarmonyOS"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"),
+    ("Mac OS", "macOS"), ("Linux", "Linux"),
+)  # fmt: skip
 _READING: tuple[policy.Action, ...] = ("view", "twin.read", "ledger.read")
 
 
@@ -90,6 +101,7 @@ def build(tab: Tab) -> None:
                 bar.listen("change", lambda values: chose(values))
                 tokens.listen("act", lambda args: revoke(args))
     drawn: dict[str, Any] = {"factor": None}
+    labels: dict[str, str] = {}  # of his tokens
 
     async def load(_: Changes) -> _Data:
         operator = await tab.session(active=False)
@@ -101,6 +113,7 @@ def build(tab: Tab) -> None:
     def show(data: _Data) -> None:
         sessions.put(rows=[_session(tab, row) for row in data.sessions], loading=False)
         if tab.may("token.manage"):
+            labels.update({row.token_id: row.label for row in data.tokens})
             tokens.put(rows=[_token(tab, row) for row in data.tokens], loading=False)
         if (data.second_factor, data.codes_left) != drawn["factor"]:
             drawn["factor"] = (data.second_factor, data.codes_left)
@@ -133,16 +146,27 @@ def build(tab: Tab) -> None:
                 tab.toast(str(error), bad=True)
                 return
             tab.reload()
-            tab.ask(words("security.token_new"), f"{text}  —  {words('security.token_once')}", _nothing, name="token")
+            tab.ask(
+                words("security.token_new"), words("security.token_once"), _nothing,
+                name="token", secret=text, confirm=words("common.kept"),
+            )  # fmt: skip
 
         tab.ask(words("security.token_make"), words("security.token_hint"), answered,
-                field=words("security.token"), reason=True)  # fmt: skip
+                field=words("security.token"), line=True, reason=True)  # fmt: skip
 
     async def revoke(args: dict[str, str]) -> None:
-        if await tab.session() is not None:
-            await tab.services.tokens.revoke(args["id"], tab.operator.name, of=tab.operator.name)
-            tab.toast(words("security.token_revoked"))
-            tab.reload()
+        token_id = args["id"]
+
+        async def answered(_: str, __: str) -> None:
+            if await tab.session() is not None:
+                await tab.services.tokens.revoke(token_id, tab.operator.name, of=tab.operator.name)
+                tab.toast(words("security.token_revoked"))
+                tab.reload()
+
+        tab.ask(
+            words("security.ask_revoke", name=labels.get(token_id, token_id)), words("security.ask_revoke_hint"),
+            answered, confirm=words("security.token_revoke"), danger=True,
+        )  # fmt: skip
 
     sessions.listen("act", ended)
     tab.set_view(load, show, every_s=20)
@@ -175,7 +199,10 @@ def _factor(tab: Tab, data: _Data) -> None:
             tab.toast(words("code.wrong"), bad=True)
             return
         tab.reload()
-        tab.ask(words("code.recovery"), f"{'  '.join(codes)}  —  {words('code.keep')}", _nothing, name="codes")
+        tab.ask(
+            words("code.recovery"), words("code.keep"), _nothing,
+            name="codes", secret="  ".join(codes), confirm=words("common.kept"),
+        )  # fmt: skip
 
     async def remove(_: str, code: str) -> None:
         try:
@@ -187,14 +214,35 @@ def _factor(tab: Tab, data: _Data) -> None:
         tab.reload()
 
     for key, step in (("security.codes_renew", renew), ("security.factor_remove", remove)):
-        with ui.element("button").classes("cb-btn small").props(f'data-do="{key.partition(".")[2]}"') as button:
+        tone = " danger" if step is remove else ""
+        with ui.element("button").classes(f"cb-btn small{tone}").props(f'data-do="{key.partition(".")[2]}"') as button:
             ui.html(marks.esc(words(key)), sanitize=False, tag="span")
         button.on(
             "click",
             lambda key=key, step=step: tab.ask(
-                words(key), words("code.hint"), step, field=words("code.field"), reason=True
+                words(key),
+                words("code.hint"),
+                step,
+                field=words("code.field"),
+                line=True,
+                reason=True,
+                confirm=words(key),
+                danger=step is remove,
             ),
         )
+
+
+def _browser(agent: str) -> str:
+    """A browser's long name for itself, as far as it helps to tell one's own devices apart."""
+    program = next((name for mark, name in _PROGRAMS if mark in agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return " · ".join(part for part in (program, system) if part) or agent[:60]
+
+
+def _allows(words: Words, actions: Sequence[str]) -> str:
+    if set(actions) <= set(_READING):
+        return words("security.token_read")
+    return words("security.token_n", n=len(actions))
 
 
 def _session(tab: Tab, row: SessionRow) -> dict[str, Any]:
@@ -204,7 +252,7 @@ def _session(tab: Tab, row: SessionRow) -> dict[str, Any]:
         "id": row.session_id,
         "open": False,
         "cells": {
-            "where": [row.address, words("security.this_one") if own else row.agent[:60]],
+            "where": [row.address, words("security.this_one") if own else _browser(row.agent)],
             "factor": words(f"security.by_{row.factor}"),
             "since": marks.ms(row.created_at),
             "seen": marks.ms(row.seen_at),
@@ -215,13 +263,19 @@ def _session(tab: Tab, row: SessionRow) -> dict[str, Any]:
 
 def _token(tab: Tab, row: ApiToken) -> dict[str, Any]:
     words = tab.words
-    state = ["offline", words("security.token_revoked")] if row.revoked_at else ["online", words("operators.active")]
+    state = (
+        ["offline", words("security.token_revoked")]
+        if row.revoked_at
+        else ["stale", words("security.token_over")]
+        if row.expires_at <= datetime.now(UTC)
+        else ["online", words("operators.active")]
+    )
     return {
         "id": row.token_id,
         "open": False,
         "cells": {
             "label": [row.label, f"cbt_{row.token_id}_…"],
-            "actions": "、".join(row.actions),
+            "actions": _allows(words, row.actions),
             "expires": marks.ms(row.expires_at),
             "used": marks.ms(row.used_at),
             "state": state,

@@ -11,6 +11,7 @@ from nicegui import ui
 from cloud.console import marks
 from cloud.console.tab import Tab
 from cloud.console.widgets import DataTable
+from cloud.console.words import Words
 from cloud.twin import service as twin
 from cloud.twin.diff import diff
 from cloud.twin.service import TwinState, Version
@@ -66,7 +67,9 @@ class TwinPanel:
         if state is not None:
             look = LOOK.get(state.state, "unknown")
             named = marks.esc(words(f"twin.state_{state.state}"))
-            text += f'<small><span class="cb-state {look}">{named}</span> {marks.esc(state.detail[:160])}</small>'
+            versions = marks.esc(words("twin.both", wanted=state.wanted, have=_have(words, state)))
+            told = marks.esc(state.detail[:160])
+            text += f'<small>{versions} · <span class="cb-state {look}">{named}</span> {told}</small>'
         self._head.set_content(text)
         self._table.put(rows=[self._row(one, state) for one in found.versions], loading=False)
 
@@ -105,4 +108,12 @@ class TwinPanel:
 
             await self._tab.act(step, words("twin.asked"), action="twin.write", thing=("gateway", gateway_id))
 
-        self._tab.ask(words("twin.ask_back", version=number), words("twin.ask_back_hint"), answered)
+        self._tab.ask(
+            words("twin.ask_back", version=number), words("twin.ask_back_hint"), answered,
+            confirm=words("twin.back"), danger=True,
+        )  # fmt: skip
+
+
+def _have(words: Words, state: TwinState) -> str:
+    """The version that the gateway said is in force, as far as its last word goes."""
+    return str(state.version) if state.state == "applied" and state.version else words("twin.not_known")

@@ -15,11 +15,11 @@ export default {
       } catch { this.problem = this.words.failed; } finally { this.busy = false; }
     },
     chosen(event) { this.file = event.target.files[0] || null; this.found = null; this.problem = ""; if (this.file) this.send(true); },
-    line(e) { return `${this.words.row} ${e.row} ${e.column}: ${this.zh ? e.zh : e.en}`; },
+    line(e) { return this.zh ? `第 ${e.row} 行，${e.column}：${e.zh}` : `${this.words.row} ${e.row}, ${e.column}: ${e.en}`; },
   },
   template: `
   <div class="cb-panel" style="padding:12px 16px">
-    <label class="cb-field">{{ words.choose }}<input ref="file" type="file" accept=".csv,.txt,.json,.jsonl" data-import @change="chosen"></label>
+    <label class="cb-field">{{ words.choose }}<span class="cb-file"><i class="cb-btn small">{{ words.pick_file }}</i><span>{{ file ? file.name : "" }}</span><input ref="file" type="file" accept=".csv,.txt,.json,.jsonl" data-import @change="chosen"></span></label>
     <div v-if="problem" class="cb-err" role="alert">{{ problem }}</div>
     <div v-if="found" data-found>
       <b>{{ words.rows }} {{ found.rows }} · {{ words.fresh }} {{ found.new }} · {{ words.changed }} {{ found.changed }} · {{ words.same }} {{ found.same }} · {{ words.wrong }} {{ found.left_out }}</b>
