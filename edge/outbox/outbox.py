@@ -134,7 +134,7 @@ class Outbox:
             )
             db.execute("update lane set next_seq = 1, acked = 0, readings = 0, events = 0, digest = '0', thinned = 0")
             self._names.forget_declared(db, (1 << len(LANES)) - 1)
-            self._standing.begin_again(epoch, newest, reason)
+            self._standing.begin_again(db, epoch, newest, reason)
         self._standing.sent = dict.fromkeys(LANES, 0)
 
     def note_ended(self, epoch: int, acked: Mapping[Lane, int]) -> None:
@@ -268,15 +268,20 @@ class Outbox:
 
     # -- reading and acknowledging ------------------------------------------------------------------------------
 
-    def rows(self, lane: Lane, after: int, *, limit: int = 32) -> list[Row]:
+    def rows(self, lane: Lane, after: int, *, limit: int = 32, careful: bool = False) -> list[Row]:
         """Rows of a lane with a sequence number beyond ``after``, oldest first; they count as sent from now on.
 
-        A payload that the disk has garbled is replaced by a stone (``row_damaged``) on the way."""
-        number = LANE_NUMBER[lane]
+        ``careful``: not beyond what was there at opening until the core has answered for the lane; if all of that is
+        acknowledged, a row of the last acknowledged number which only asks (:meth:`question`). A payload that the disk
+        has garbled is replaced by a stone (``row_damaged``) on the way."""
+        number, last = LANE_NUMBER[lane], self._standing.last[lane]
+        upto = self._standing.may_send(lane) if careful else last
+        if upto <= self._standing.acked[lane] <= after < last:
+            return [Row(lane, upto, self.question(self.epoch, lane))]
         with self._file.reading() as db:
             found = db.execute(
-                "select seq, crc, payload from batch where lane = ? and seq > ? order by seq limit ?",
-                (number, after, limit),
+                "select seq, crc, payload from batch where lane = ? and seq > ? and seq <= ? order by seq limit ?",
+                (number, after, upto, limit),
             ).fetchall()
             if found:
                 self._standing.sent[lane] = max(self._standing.sent[lane], found[-1][0])
@@ -285,7 +290,10 @@ class Outbox:
             with self._file.transaction("a garbled row's stone") as db:
                 for seq in garbled:
                     self._standing.payload_bytes += self._mason.replace_garbled(db, self.epoch, number, seq).size
-            return self.rows(lane, after, limit=limit)
+            return self.rows(lane, after, limit=limit, careful=careful)
+        if found and found[-1][0] > self._standing.may_send(lane):
+            with self._file.transaction("what may have been sent") as db:
+                self._standing.heard(db, lane)
         return [Row(lane, seq, payload) for seq, _, payload in found]
 
     @property
@@ -315,8 +323,12 @@ class Outbox:
         if committed > self._standing.last[lane]:
             raise NeverWritten(f"acknowledged {lane} {epoch}/{committed}: never written", reason="ack")
         if committed <= self._standing.acked[lane]:
+            if lane in self._standing.unheard:
+                with self._file.transaction("an answer") as db:
+                    self._standing.heard(db, lane)
             return 0
         with self._file.transaction("an acknowledgement") as db:
+            self._standing.heard(db, lane)
             size, count = db.execute(
                 "select coalesce(sum(length(payload)), 0), count(*) from batch where lane = ? and seq <= ?",
                 (number, committed),

@@ -100,6 +100,8 @@ class Sender:
             return []
         if limit <= 0 or flight.in_bytes >= _WINDOW_BYTES[lane]:
             return []
+        if flight.rows and flight.rows[-1].seq <= flight.acked:
+            return []  # a question is on its way (Outbox.rows): its answer says what may go
         out: list[Row] = []
         for row in self._read(lane, flight.sent, limit):
             if flight.in_bytes >= _WINDOW_BYTES[lane] or (lane != "event" and room_bytes <= 0):

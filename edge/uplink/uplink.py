@@ -186,7 +186,8 @@ class Uplink:
         raise LinkDown("connecting anew with the renewed certificate")
 
     def _rows(self, lane: Lane, after: int, limit: int) -> list[Row]:
-        return self._outbox.rows(lane, after, limit=limit) if self._outbox.last(lane) > after else []
+        new = self._outbox.last(lane) > after
+        return self._outbox.rows(lane, after, limit=limit, careful=True) if new else []
 
     @staticmethod
     def _monotonic_ms() -> int:
