@@ -9,6 +9,7 @@ set: a day has one budget however often the clock comes by it, and what was spen
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ _SAVE_EVERY_BYTES = 64 << 10
 _CLOCK_SET_MS = 1_577_836_800_000
 #: Days and hours that the clock may come back to and find what was spent in them.
 _REMEMBERED = 4
+_NO_BOUND = 1 << 60
 
 
 @dataclass(slots=True)
@@ -55,10 +57,18 @@ class _Span:
         for name in list(self.earlier)[:-_REMEMBERED]:
             del self.earlier[name]
 
+    @property
+    def _free(self) -> float:
+        """What is not kept for alarms."""
+        return self.limit_bytes * (1 - _FOR_ALARMS)
+
+    def room_bytes(self) -> int:
+        return math.ceil(self._free - self.spent) if self.limit_bytes else _NO_BOUND
+
     def held_back(self, now_ms: int) -> set[Lane]:
         if not self.limit_bytes:
             return set()
-        free = self.limit_bytes * (1 - _FOR_ALARMS)
+        free = self._free
         if self.spent >= free:
             return {"data", "backfill", "evidence"}
         passed = (now_ms + _ZONE_MS) % self.length_ms / self.length_ms
@@ -121,6 +131,12 @@ class Budget:
             span.turn(now_ms)
             held |= span.held_back(now_ms)
         return held
+
+    def room_bytes(self, now_ms: int) -> int:
+        """What all but alarms may still cost, with what is on its way; less than nothing if alarms have taken more."""
+        for span in self._spans.values():
+            span.turn(now_ms)
+        return min(span.room_bytes() for span in self._spans.values())
 
     def save(self, *, anyway: bool = False) -> bytes | None:
         """What to write down now; None while it is too little to be worth a disk's write."""

@@ -207,8 +207,10 @@ class Uplink:
                 if stalls >= 3:
                     raise LinkDown("connected, but the core acknowledges nothing")
             held_back = self._budget.held_back(self._clock.now_ms())
+            left_bytes = self._budget.room_bytes(self._clock.now_ms()) - session.pace.out_bytes
+            room_bytes = min(session.pace.room(), left_bytes)
             self._outbox.full_reason = "byte_budget" if held_back else "outbox_full"
-            for row in sender.due(now, room_bytes=session.pace.room(), held_back=held_back):
+            for row in sender.due(now, room_bytes=room_bytes, held_back=held_back):
                 session.publish(self._topic(row.lane), row.payload)
                 self.counters["sent_batches"] += 1
                 self.counters["sent_bytes"] += len(row.payload)

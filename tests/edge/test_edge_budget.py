@@ -11,8 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from edge.outbox import Row
 from edge.outbox.opening import open_outbox
 from edge.uplink.budget import _REMEMBERED, Budget
+from edge.uplink.pace import Pace
+from edge.uplink.sender import Sender
 from protocols.uplink.topics import LANES, Lane
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -71,6 +74,32 @@ def test_no_budget_holds_nothing_back_and_writes_nothing_down() -> None:
     assert not budget.metered and budget.held_back(MIDNIGHT_MS) == set()
     assert budget.save() is None and budget.save(anyway=True) is None
     assert budget.spent_bytes() == 1 << 50  # the link's use is told all the same
+
+
+def test_a_full_window_does_not_run_past_the_budget() -> None:
+    """Rows are handed over by the dozen before any of them is counted on the link: what is on its way counts."""
+    size, budget, pace = 7_000, day(mb=1), Pace()
+    rows: dict[Lane, list[Row]] = {lane: [Row(lane, n, bytes(size)) for n in range(1, 401)] for lane in LANES}
+    sender = Sender(lambda lane, after, most: rows[lane][after : after + most], dict.fromkeys(LANES, 0), 0)
+    sent: Counter[str] = Counter()
+    for turn in range(400):
+        now_ms = MIDNIGHT_MS + DAY_MS - HOUR_MS + turn
+        room = min(pace.room(), budget.room_bytes(now_ms) - pace.out_bytes)
+        handed = sender.due(turn, room_bytes=room, held_back=budget.held_back(now_ms) | {"event"})
+        for row in handed:
+            pace.handed(sent.total(), size, turn)
+            sent[row.lane] += 1
+        assert sent.total() * size < 800_000 + size
+        if turn % 3 == 0:  # the link is slow: much is handed over before it is counted
+            for number in list(pace._out):
+                pace.taken(number, turn)
+                budget.spend(size, now_ms)
+            for lane in ("data", "backfill"):
+                sender.acknowledged(lane, sent[lane], resend=False, now_ms=turn)
+    assert sent.total() * size >= 800_000  # and all of it is used
+    alarms = sender.due(500, room_bytes=-1, held_back=budget.held_back(MIDNIGHT_MS + DAY_MS - 1))
+    assert {row.lane for row in alarms} == {"event"}
+    assert Budget(0, 0, None).room_bytes(MIDNIGHT_MS) > 1 << 50
 
 
 # -- what lies on the disk -------------------------------------------------------------------------------------------
