@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import Connection
 
 from cloud.audit.log import Entry, record
-from cloud.fleet.query import KINDS, Kind, QueryError, condition
+from cloud.fleet.query import DEVICE_ONLINE, KINDS, Kind, QueryError, condition
 from protocols.core.errors import ContractError
 
 _GATEWAYS = """
@@ -20,11 +20,11 @@ _GATEWAYS = """
            g.shard, g.admission, g.version, g.online
       from gateway g where {where} order by g.gateway_id
 """
-_DEVICES = """
+_DEVICES = f"""
     select d.device_id, d.gateway_id, d.name_zh, d.name_en, d.lon, d.lat, d.district, d.department,
            array(select t.tag from device_tag t where t.device_id = d.device_id order by t.tag collate "C") as tags,
-           d.device_type, d.online
-      from device d join gateway g using (gateway_id) where {where} order by d.device_id
+           d.device_type, {DEVICE_ONLINE}
+      from device d join gateway g using (gateway_id) where {{where}} order by d.device_id
 """
 _SQL = {"gateways": _GATEWAYS, "devices": _DEVICES}
 _KEYS = {

@@ -31,6 +31,8 @@ class _Field:
     how: Literal["text", "number", "version", "truth", "tag"] = "text"
 
 
+#: A device behind a gateway that is away is no longer online, whatever it said last: nobody knows.
+DEVICE_ONLINE = "(case when d.online and g.online is false then null else d.online end)"
 _GATEWAYS: Mapping[str, _Field] = {
     "id": _Field("g.gateway_id"),
     "name": _Field("g.name_zh || ' ' || g.name_en"),
@@ -49,7 +51,7 @@ _DEVICES: Mapping[str, _Field] = {
     "district": _Field("coalesce(nullif(d.district, ''), g.district)"),
     "department": _Field("coalesce(nullif(d.department, ''), g.department)"),
     "version": _Field("g.version", "version"),
-    "online": _Field("d.online", "truth"),
+    "online": _Field(DEVICE_ONLINE, "truth"),
     "tag": _Field("select 1 from device_tag t where t.device_id = d.device_id and", "tag"),
 }
 FIELDS: Mapping[Kind, Mapping[str, _Field]] = {"gateways": _GATEWAYS, "devices": _DEVICES}

@@ -97,6 +97,7 @@ def test_questions(conn: Conn) -> None:
     conn.execute("update device set device_type = 'env/dust_station' where device_id <> 'm-3'")
     conn.execute("update gateway set version = '0.10.1', online = true where gateway_id = 'gw-a'")
     conn.execute("update gateway set version = '0.9', online = false where gateway_id = 'gw-b'")
+    conn.execute("update device set online = device_id <> 'm-3'")
     for kind, question, wanted in (
         ("gateways", "", ["gw-a", "gw-b", "gw-c"]),
         ("gateways", "tag:winter", ["gw-a", "gw-c"]),
@@ -121,9 +122,13 @@ def test_questions(conn: Conn) -> None:
         ("devices", "gateway:gw-b -type:env/*", ["m-3"]),
         ("devices", "version<0.10 tag:x", []),
         ("devices", "tag:x", ["m-1"]),
+        ("devices", "online:yes", ["m-1"]),
+        ("devices", "online:unknown", ["m-2"]),  # it said so, but its gateway is away
+        ("devices", "online:no", ["m-3"]),
     ):
         assert listing.ids(conn, kind, question) == wanted, question  # type: ignore[arg-type]
         assert listing.count(conn, kind, question) == len(wanted)  # type: ignore[arg-type]
+    assert [row["online"] for row in listing.given_out(conn, "devices", "")] == [True, None, False]
 
 
 def test_tags_and_groups(conn: Conn) -> None:
