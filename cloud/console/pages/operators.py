@@ -237,6 +237,8 @@ def _card(tab: Tab, operator: Operator | None, sessions: list[SessionRow]) -> No
 
                 _button(words(f"operators.{key}"), name, ask, "danger" if danger else "")
         ui.html(f"<h3>{marks.esc(words('security.sessions'))}</h3>", sanitize=False)
+        if not sessions:
+            ui.label(words("security.no_sessions")).classes("cb-sub")
         for row in sessions:
 
             async def end(session_id: str = row.session_id) -> None:

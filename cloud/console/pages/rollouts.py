@@ -124,7 +124,7 @@ def build(tab: Tab, id: str = "") -> None:
 
         title = words(f"rollouts.ask_{what}", number=number)
         tab.ask(
-            title, words(f"rollouts.ask_{what}_hint"), answered, field=words("rollouts.reason"),
+            title, words(f"rollouts.ask_{what}_hint"), answered, field=words("rollouts.ask_reason"),
             reason=what == "abort", confirm=words(f"rollouts.{what}"), danger=what == "abort",
         )  # fmt: skip
 
