@@ -13,10 +13,14 @@ RUN pip --python /opt/citybrain/bin/python install --no-deps . \
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="citybrain core" org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --uid 10002 --home-dir /var/lib/citybrain --create-home --shell /usr/sbin/nologin citybrain
+# A volume that is empty takes over the owner of the folder it is put on
+RUN useradd --system --uid 10002 --home-dir /var/lib/citybrain --create-home --shell /usr/sbin/nologin citybrain \
+ && cd /var/lib && mkdir -m 700 citybrain-ca citybrain-broker && mkdir -m 755 citybrain-label \
+ && chown citybrain citybrain-ca citybrain-broker citybrain-label
 COPY --from=build /opt/citybrain /opt/citybrain
 COPY --from=build /src/LICENSE /src/NOTICE /usr/share/doc/citybrain/
 COPY --from=build --chmod=755 /src/deploy/core-entrypoint.sh /usr/local/bin/core-entrypoint
+COPY --from=build --chmod=755 /src/deploy/core-prepare.sh /usr/local/bin/core-prepare
 # NiceGUI keeps a folder beside itself; the core stores nothing there
 ENV PATH=/opt/citybrain/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 NICEGUI_STORAGE_PATH=/tmp/nicegui
 USER citybrain

@@ -21,10 +21,12 @@ LABEL org.opencontainers.image.title="citybrain edge agent" org.opencontainers.i
 RUN useradd --system --uid 10001 --groups dialout,video --home-dir /var/lib/citybrain --create-home --shell /usr/sbin/nologin citybrain
 COPY --from=build /opt/citybrain /opt/citybrain
 COPY --from=build /src/LICENSE /src/NOTICE /usr/share/doc/citybrain/
+COPY --from=build --chmod=755 /src/deploy/edge-entrypoint.sh /usr/local/bin/edge-entrypoint
 ENV PATH=/opt/citybrain/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER citybrain
 WORKDIR /var/lib/citybrain
 VOLUME /var/lib/citybrain
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["citybrain", "edge", "status", "/etc/citybrain/agent.toml"]
+ENTRYPOINT ["edge-entrypoint"]
 CMD ["citybrain", "edge", "run", "/etc/citybrain/agent.toml"]

@@ -59,7 +59,7 @@ def add_cloud(cloud: Any) -> None:
 def add_edge(edge: Any) -> None:
     enrol = edge.add_parser("enrol", help="become a gateway of a city: code or QR text from the label")
     enrol.add_argument("config", type=Path, help="the gateway's TOML file; made if it is not there")
-    enrol.add_argument("--label", default="", help="the QR code's text; instead of the next three")
+    enrol.add_argument("--label", default="", help="the QR code's text, instead of the next three; '-' reads it")
     enrol.add_argument("--core", default="", help="https://host[:port] of the core")
     enrol.add_argument("--code", default="", help="the one-time code; '-' reads it from standard input")
     enrol.add_argument("--ca-fingerprint", default="", help="SHA-256 of the city's root certificate")
@@ -178,7 +178,7 @@ def _enrol(options: argparse.Namespace) -> int:
     from edge.identity.enrol import Claim, enrol, read_label
 
     if options.label:
-        claim = read_label(options.label)
+        claim = read_label(sys.stdin.readline() if options.label == "-" else options.label)
     else:
         code = sys.stdin.readline().strip() if options.code == "-" else options.code
         if not (options.core and code and options.ca_fingerprint):

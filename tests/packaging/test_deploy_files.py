@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from citybrain_cli.main import main
-from citybrain_cli.up import broker
 from cloud import config as core_config
+from cloud.identity.broker import config as broker_config
 from cloud.ingest import config as worker_config
 from cloud.ingest.members import SHARD_SPACE
 from edge import config as edge_config
@@ -28,46 +28,24 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
-JOBS = {"migrate", "enrol"}
+JOBS = {"migrate", "prepare", "rules"}
 AGENT_TOML = "/etc/citybrain/agent.toml"
 
 
-@pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("deploy") / "secrets"
-    subprocess.run([DEPLOY / "make_secrets.sh", "-o", folder, "gw-demo-01:5", "gw-b:63"], check=True)
-    return folder
-
-
-def test_every_secret_is_made(secrets: Path) -> None:
+def test_every_secret_is_made_once(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets], check=True)
+    before = {file.name: file.read_bytes() for file in secrets.iterdir()}
     for name, entry in COMPOSE["secrets"].items():
         file = secrets / Path(entry["file"]).relative_to("deploy/secrets")
-        assert file.stat().st_size > 0, name
+        assert len(file.read_bytes()) == 48, name
         assert file.stat().st_mode & 0o444 == 0o444, f"{name}: a container's account could not read it"
     assert secrets.stat().st_mode & 0o077 == 0
-    assert (secrets / "ca.key").stat().st_mode & 0o077 == 0
-
-
-def test_making_secrets_again_keeps_them(secrets: Path) -> None:
-    before = {file.name: file.read_bytes() for file in secrets.iterdir()}
-    subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets, "gw-b:63"], check=True)
+    subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets], check=True)
     assert {file.name: file.read_bytes() for file in secrets.iterdir()} == before
-
-
-@pytest.mark.parametrize("wrong", ["gw-b:62", "gw_c:1", "gw-c:64", "gw-c", "gw-c:x", ":5", "Gw:1"])
-def test_making_secrets_refuses(secrets: Path, wrong: str) -> None:
-    done = subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets, wrong], capture_output=True, check=False)
-    assert done.returncode != 0
-    assert wrong.partition(":")[0].encode() in done.stderr
-
-
-def test_broker_rights_are_those_of_the_embedded_broker(secrets: Path) -> None:
-    text = (secrets / "nats_users.conf").read_text()
-    for gateway, shard in (("gw-demo-01", 5), ("gw-b", 63)):
-        password = (secrets / f"mqtt_{gateway}").read_text()
-        assert len(password) == 48
-        written = next(line for line in text.splitlines() if f'"{gateway}"' in line)
-        assert written.split() == broker.user(gateway, password, shard).replace("user: gw", 'user: "gw').split()
+    done = subprocess.run([DEPLOY / "make_secrets.sh", "-o", secrets, "gw-b:63"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"citybrain cloud claim" in done.stderr
 
 
 def test_compose_names_only_what_is_there() -> None:
@@ -83,7 +61,8 @@ def test_compose_names_only_what_is_there() -> None:
                 assert (ROOT / source).is_file(), f"{name}: {source}"
             else:
                 assert source in COMPOSE["volumes"], f"{name}: {source}"
-        for network in service["networks"]:
+        assert ("networks" in service) is (name != "guard"), "an engine refuses both networks and network_mode"
+        for network in service.get("networks", []):
             assert network in COMPOSE["networks"], name
         for other, wait in service.get("depends_on", {}).items():
             needs_health = wait["condition"] == "service_healthy"
@@ -104,7 +83,7 @@ def test_every_lasting_service_has_a_health_check_and_comes_back() -> None:
 
 
 def test_own_containers_are_closed_boxes() -> None:
-    for name in ("worker", "console", "migrate", "enrol", "agent", "broker"):
+    for name in sorted(SERVICES.keys() - {"db"}):
         service = SERVICES[name]
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -117,17 +96,38 @@ def test_own_containers_are_closed_boxes() -> None:
 
 def test_mounted_configuration_is_read_by_its_reader() -> None:
     agent = edge_config.load(DEPLOY / "agent.toml")
-    enrol = SERVICES["enrol"]["command"]
-    assert enrol[enrol.index("--shard") - 1] == agent.gateway.id
-    assert enrol[enrol.index("--shard") + 1] == str(agent.gateway.shard)
-    assert COMPOSE["secrets"]["mqtt_gateway"]["file"].endswith(f"mqtt_{agent.gateway.id}")
-    loaded = worker_config.load(DEPLOY / "worker.toml")
-    assert loaded.broker.url == agent.mqtt.url == "mqtts://broker:8883"
-    assert loaded.scenario == agent.scenario, "both ends run the same scenarios"
+    prepare = SERVICES["prepare"]["command"]
+    assert prepare[prepare.index("--shard") - 1] == agent.gateway.id
+    assert prepare[prepare.index("--shard") + 1] == str(agent.gateway.shard)
+    loaded, guard = worker_config.load(DEPLOY / "worker.toml"), broker_config.load(DEPLOY / "broker.toml")
     core = core_config.load(DEPLOY / "core.toml")
-    assert core.dsn == loaded.dsn == SERVICES["migrate"]["command"][-1] == enrol[3]
-    for path in (agent.mqtt.password_file, agent.mqtt.ca_file, loaded.broker.password_file, loaded.broker.ca_file):
-        assert Path(path).name in COMPOSE["secrets"], path
+    assert core.identity is not None and agent.identity is not None
+    assert loaded.broker.url == agent.mqtt.url == core.identity.broker_url == "mqtts://broker:8883"
+    assert "broker" in guard.hosts and agent.identity.core == core.identity.public_url
+    assert loaded.scenario == agent.scenario, "both ends run the same scenarios"
+    assert core.dsn == loaded.dsn == guard.dsn == SERVICES["migrate"]["command"][-1]
+    assert core.identity.ca_dir == guard.ca_dir
+    for path in (loaded.broker.password_file, loaded.broker.ca_file, loaded.broker.cert_file):
+        assert Path(path).parent == Path(guard.out), path
+    assert SERVICES["broker"]["command"][-1] == f"{guard.out}/nats.conf"
+    assert agent.mqtt.cert_file == f"{agent.identity.folder}/identity.pem"
+
+
+def test_nobody_but_guard_and_console_holds_the_authority() -> None:
+    """And the code of the first gateway is for that gateway alone."""
+    holders = {
+        volume: {n for n, s in SERVICES.items() if any(v.startswith(f"{volume}:") for v in s.get("volumes", []))}
+        for volume in ("ca", "label", "core")
+    }
+    assert holders == {
+        "ca": {"prepare", "rules", "guard", "console"}, "label": {"prepare", "agent"}, "core": {"prepare", "console"},
+    }  # fmt: skip
+    assert SERVICES["guard"]["network_mode"] == "service:broker"
+    recipe = (ROOT / "cloud.Dockerfile").read_text()
+    account = re.search(r"--uid (\d+)", recipe)
+    assert account is not None and SERVICES["broker"]["user"] == account[1], "it reads what the guard writes"
+    for folder in ("citybrain-ca", "citybrain-broker", "citybrain-label"):
+        assert recipe.count(folder) == 2, f"{folder}: made, and given to the account, before a volume takes it over"
 
 
 def test_worker_health_looks_at_the_workers_own_locks() -> None:
