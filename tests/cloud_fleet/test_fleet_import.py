@@ -128,7 +128,8 @@ def test_questions(conn: Conn) -> None:
     ):
         assert listing.ids(conn, kind, question) == wanted, question  # type: ignore[arg-type]
         assert listing.count(conn, kind, question) == len(wanted)  # type: ignore[arg-type]
-    assert [row["online"] for row in listing.given_out(conn, "devices", "")] == [True, None, False]
+    with conn.transaction():
+        assert [row["online"] for row in listing.given_out(conn, "devices", "")] == [True, None, False]
 
 
 def test_tags_and_groups(conn: Conn) -> None:
