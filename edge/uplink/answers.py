@@ -22,6 +22,7 @@ from protocols.uplink.topics import LANES, Lane
 log = logging.getLogger("citybrain.edge.uplink")
 
 _FORGOT_TIMES = 3  # and for three timeouts
+_READINGS: tuple[Lane, ...] = ("data", "backfill")
 #: Reasons for which saying the declarations again would change nothing.
 _DECLARED_ALL_THE_SAME = ("foreign_device", "newer_version")
 
@@ -45,6 +46,8 @@ class Answers:
         self._ack_timeout_s = ack_timeout_s
         self._rejected = rejected
         self._behind = behind
+        self._ending_ms = 0  # since when nothing new goes, because the epoch is about to end; 0: it is not
+        self._limits: dict[Lane, int] = {}
         self.new_epoch = ""
         self.not_kept = 0  # acknowledgements that the disk did not take
 
@@ -60,7 +63,8 @@ class Answers:
             if ack.committed > self._outbox.sent(lane):
                 raise NeverWritten(f"{lane} up to {ack.committed}", reason="ack")
             await asyncio.to_thread(self._outbox.acknowledge, ack.epoch, lane, ack.committed)
-            await self._notice_a_core_that_forgot(ack, lane, now_ms)
+            self._notice_a_core_that_forgot(ack, lane, now_ms)
+            await self._end_when_quiet(now_ms)
             if ack.rejected_seq:
                 self._rejected(lane, ack.rejected_seq, ack.reason)
                 if ack.reason not in _DECLARED_ALL_THE_SAME:
@@ -88,7 +92,7 @@ class Answers:
         carried = await asyncio.to_thread(self._outbox.carry_over, epoch, lane, committed, self._clock.now_ms())
         log.info("the core has %s of epoch %d up to %d; %d rows go on in this epoch", lane, epoch, committed, carried)
 
-    async def _notice_a_core_that_forgot(self, ack: pb.Ack, lane: Lane, now_ms: int) -> None:
+    def _notice_a_core_that_forgot(self, ack: pb.Ack, lane: Lane, now_ms: int) -> None:
         """Its database came back from a backup: it asks for rows that were deleted here because it had them.
 
         An old acknowledgement, kept by the broker while we were away, says the same, once and not for long."""
@@ -98,10 +102,28 @@ class Answers:
         since_ms, times = self._behind.get(lane, (now_ms, 0))
         self._behind[lane] = (since_ms, times + 1)
         if times >= _FORGOT_TIMES and now_ms - since_ms >= 3000 * self._ack_timeout_s:
+            if self._ending_ms:
+                return
             acked = self._outbox.acked(lane)
             log.error(
                 "the core has %s up to %d, it had acknowledged %d: a new epoch begins", lane, ack.committed, acked
             )
+            self._ending_ms = now_ms
+            self._limits = {lane: self._outbox.sent(lane) for lane in _READINGS}
+            self._sender.go_no_further(self._limits)
+
+    async def _end_when_quiet(self, now_ms: int) -> None:
+        """Lanes in which the core lost nothing still flow. What is on its way there must be acknowledged first, or it
+        would go again in the new epoch and be there twice. (Events and pictures are known by what they are.)"""
+        if not self._ending_ms:
+            return
+        if not self._behind:  # the broker had the rows after all
+            self._ending_ms = 0
+            self._sender.go_no_further({})
+            return
+        flows = [lane for lane in _READINGS if lane not in self._behind]
+        quiet = all(self._outbox.acked(lane) >= self._limits[lane] for lane in flows)
+        if quiet or now_ms - self._ending_ms >= 3000 * self._ack_timeout_s:
             why = "the core has lost what it had acknowledged; everything that waits goes in a new epoch"
             await self._begin_again("core_forgot", why)
 

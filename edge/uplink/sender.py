@@ -8,7 +8,7 @@ data and alarms never wait for it. The rules are those of SPEC.md section 7.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.outbox import MOST_ON_THEIR_WAY, Row
@@ -58,6 +58,7 @@ class Sender:
         self._read = read
         self._flights = {lane: _Flight(acked[lane], acked[lane], sure, progress_ms=now_ms) for lane in LANES}
         self._backlog = Window()
+        self._last: Mapping[Lane, int] = {}  # rows beyond wait
         self.resent = 0
         self.latency_ms: dict[Lane, int] = {}  # from sending to commit, last answer
 
@@ -65,6 +66,10 @@ class Sender:
     def backlog_window(self) -> int:
         """Rows of the backlog that may be on their way now."""
         return self._backlog.rows
+
+    def go_no_further(self, last: Mapping[Lane, int]) -> None:
+        """Rows beyond ``last`` wait, those before go and go again as ever; empty: all go."""
+        self._last = last
 
     def due(self, now_ms: int, *, room_bytes: int = _NO_BOUND, held_back: Collection[Lane] = ()) -> list[Row]:
         """Rows to publish now, in order. Only alarms go without room; lanes in ``held_back`` wait."""
@@ -96,6 +101,7 @@ class Sender:
     def _fresh_of(self, lane: Lane, flight: _Flight, room_bytes: int, now_ms: int) -> list[Row]:
         most = min(_WINDOW_ROWS[lane], self._backlog.rows) if lane == "backfill" else _WINDOW_ROWS[lane]
         limit = (most if flight.sure else 1) - len(flight.rows)
+        limit = min(limit, self._last.get(lane, _NO_BOUND) - flight.sent)
         if lane != "event" and room_bytes <= 0:
             return []
         if limit <= 0 or flight.in_bytes >= _WINDOW_BYTES[lane]:
