@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography import x509
 
 from edge.config import EdgeConfig, read_secret
-from edge.doctor.finding import Finding, Level
+from edge.doctor.finding import BROKER, Finding, Level
 from edge.identity.trust import certificate_in, client_context
 from edge.mqtt_url import split_urls
 from protocols.core.errors import ConfigError, LinkRefused
@@ -69,14 +69,12 @@ async def check(config: EdgeConfig, base: Path, now_ms: int, *, log_in: bool) ->
         for finding in _own_certificate(_path(base, config.mqtt.cert_file), now_ms):
             yield finding
     else:
-        yield Finding(
-            area="broker",
-            code="broker.plain",
-            level="note",
-            zh="连接未加密（mqtt://）",
-            en="the connection is not encrypted (mqtt://)",
-            todo_zh="除本机测试外请用 mqtts://",
-            todo_en="use mqtts:// wherever the network is not yours",
+        yield BROKER.note(
+            "broker.plain",
+            "连接未加密（mqtt://）",
+            "the connection is not encrypted (mqtt://)",
+            "除本机测试外请用 mqtts://",
+            "use mqtts:// wherever the network is not yours",
         )
     writer: asyncio.StreamWriter | None = None
     try:
@@ -84,12 +82,8 @@ async def check(config: EdgeConfig, base: Path, now_ms: int, *, log_in: bool) ->
             reader, writer = await asyncio.open_connection(
                 host, port, ssl=context, server_hostname=host if context else None
             )
-        yield Finding(
-            area="broker",
-            code="broker.reached",
-            level="ok",
-            zh=f"{host}:{port}（{addresses}）可连接",
-            en=f"{host}:{port} ({addresses}) is reached",
+        yield BROKER.ok(
+            "broker.reached", f"{host}:{port}（{addresses}）可连接", f"{host}:{port} ({addresses}) is reached"
         )
         if context is not None:
             for finding in _server_certificate(writer, now_ms):
@@ -155,14 +149,13 @@ def _expiry(certificate: x509.Certificate, now_ms: int, code: str, zh: str, en: 
     level: Level = "bad" if days < bad else "warn" if days < soon else "ok"
     when = f"{until:%Y-%m-%d %H:%M} UTC"
     over = days < 0
-    yield Finding(
-        area="broker",
-        code=f"broker.{code}_certificate",
-        level=level,
-        zh=f"{zh}{'已于' if over else '有效至'} {when}{'过期' if over else ''}",
-        en=f"{en} {'expired' if over else 'is good until'} {when}",
-        todo_zh="" if level == "ok" else "更新证书；本机时钟不对时也会这样显示",
-        todo_en="" if level == "ok" else "renew it; a wrong clock here looks the same",
+    yield BROKER.judged(
+        level,
+        f"broker.{code}_certificate",
+        f"{zh}{'已于' if over else '有效至'} {when}{'过期' if over else ''}",
+        f"{en} {'expired' if over else 'is good until'} {when}",
+        "更新证书；本机时钟不对时也会这样显示",
+        "renew it; a wrong clock here looks the same",
     )
 
 
@@ -230,7 +223,7 @@ async def _log_in(
             "check user name, password file, certificate; the gateway may have been revoked",
         )
         return
-    yield Finding(area="broker", code="broker.login", level="ok", zh="登录成功", en="logged in")
+    yield BROKER.ok("broker.login", "登录成功", "logged in")
     topic = topics.down(gateway.shard, gateway.id, "+")
     async with asyncio.timeout(_STEP_S):
         writer.write(_subscribe(topic))
@@ -244,9 +237,7 @@ async def _log_in(
             "are gateway.id and gateway.shard as enrolled?",
         )
     else:
-        yield Finding(
-            area="broker", code="broker.rights", level="ok", zh=f"可订阅 {topic}", en=f"may subscribe to {topic}"
-        )
+        yield BROKER.ok("broker.rights", f"可订阅 {topic}", f"may subscribe to {topic}")
     writer.write(b"\xe0\x00")  # DISCONNECT
 
 
@@ -290,4 +281,4 @@ def _why(error: BaseException) -> str:
 
 
 def _bad(code: str, zh: str, en: str, todo_zh: str, todo_en: str) -> Finding:
-    return Finding(area="broker", code=f"broker.{code}", level="bad", zh=zh, en=en, todo_zh=todo_zh, todo_en=todo_en)
+    return BROKER.bad(f"broker.{code}", zh, en, todo_zh, todo_en)

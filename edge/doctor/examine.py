@@ -20,7 +20,7 @@ from typing import Any
 
 from edge.config import EdgeConfig, load
 from edge.doctor import broker, lines, machine, work
-from edge.doctor.finding import Finding, Report, sorted_findings
+from edge.doctor.finding import AGENT, CONFIG, Finding, Report, sorted_findings
 from protocols.core.errors import ConfigError
 
 
@@ -40,15 +40,13 @@ def examine(path: Path, now_ms: int | None = None) -> Report:
     try:
         config = load(path)
     except ConfigError as error:
-        wrong = Finding(
-            area="config",
-            code="config.wrong",
-            level="bad",
+        wrong = CONFIG.bad(
+            "config.wrong",
+            f"配置有误：{error}",
+            f"the configuration is wrong: {error}",
+            "改正后再运行；各键说明见 docs/edge-config.md",
+            "correct it; every key: docs/edge-config.md",
             about=str(path),
-            zh=f"配置有误：{error}",
-            en=f"the configuration is wrong: {error}",
-            todo_zh="改正后再运行；各键说明见 docs/edge-config.md",
-            todo_en="correct it; every key: docs/edge-config.md",
         )
         findings = [wrong, *machine.clock(now_ms, machine.ask_kernel()), *machine.memory()]
         return Report(gateway="", at_ms=now_ms, findings=sorted_findings(findings))
@@ -65,12 +63,10 @@ async def look(config: EdgeConfig, base: Path, said: Said | None, now_ms: int) -
 
 async def _all(config: EdgeConfig, base: Path, said: Said | None, now_ms: int) -> AsyncIterator[Finding]:
     devices = frozenset(device.id for connector in config.connector for device in connector.device)
-    yield Finding(
-        area="config",
-        code="config.good",
-        level="ok",
-        zh=f"配置正确：{len(config.connector)} 个连接器，{len(devices)} 台设备",
-        en=f"configuration good: {len(config.connector)} connectors, {len(devices)} devices",
+    yield CONFIG.ok(
+        "config.good",
+        f"配置正确：{len(config.connector)} 个连接器，{len(devices)} 台设备",
+        f"configuration good: {len(config.connector)} connectors, {len(devices)} devices",
     )
     state_dir = base / config.gateway.state_dir
     for finding in machine.clock(now_ms, machine.ask_kernel()):
@@ -86,14 +82,12 @@ async def _all(config: EdgeConfig, base: Path, said: Said | None, now_ms: int) -
     async for finding in broker.check(config, base, now_ms, log_in=not up):
         yield finding
     if said is None:
-        yield Finding(
-            area="agent",
-            code="agent.down",
-            level="bad",
-            zh="代理没有在运行（或 status_listen 已关闭）",
-            en="the agent does not run (or status_listen is off)",
-            todo_zh="systemctl status citybrain-agent；journalctl -u citybrain-agent -n 50",
-            todo_en="systemctl status citybrain-agent; journalctl -u citybrain-agent -n 50",
+        yield AGENT.bad(
+            "agent.down",
+            "代理没有在运行（或 status_listen 已关闭）",
+            "the agent does not run (or status_listen is off)",
+            "systemctl status citybrain-agent；journalctl -u citybrain-agent -n 50",
+            "systemctl status citybrain-agent; journalctl -u citybrain-agent -n 50",
         )
         return
     for finding in work.check(said.values, said.texts, said.devices, devices):

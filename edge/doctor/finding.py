@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -12,7 +13,7 @@ LEVELS: tuple[Level, ...] = ("ok", "note", "warn", "bad")
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """``area``: config, clock, machine, line, broker, agent, device. ``code`` names the finding for programs.
+    """Made by an :class:`Area`. ``code`` names the finding for programs.
     ``todo_*``: empty where nothing is to be done."""
 
     area: str
@@ -23,6 +24,39 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     todo_zh: str = ""
     todo_en: str = ""
     about: str = ""  # the connector, device or file
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Makes findings of one area. What is wrong is never said without what to do about it."""
+
+    name: str
+
+    def judged(
+        self, level: Level, code: str, zh: str, en: str, todo_zh: str, todo_en: str, *, about: str = ""
+    ) -> Finding:
+        """``todo_*`` is dropped where all is well."""
+        todo = ("", "") if level == "ok" else (todo_zh, todo_en)
+        return Finding(
+            area=self.name, code=code, level=level, zh=zh, en=en, todo_zh=todo[0], todo_en=todo[1], about=about
+        )
+
+    def ok(self, code: str, zh: str, en: str, *, about: str = "") -> Finding:
+        return self.judged("ok", code, zh, en, "", "", about=about)
+
+    def note(self, code: str, zh: str, en: str, todo_zh: str = "", todo_en: str = "", *, about: str = "") -> Finding:
+        return self.judged("note", code, zh, en, todo_zh, todo_en, about=about)
+
+    def warn(self, code: str, zh: str, en: str, todo_zh: str, todo_en: str, *, about: str = "") -> Finding:
+        return self.judged("warn", code, zh, en, todo_zh, todo_en, about=about)
+
+    def bad(self, code: str, zh: str, en: str, todo_zh: str, todo_en: str, *, about: str = "") -> Finding:
+        return self.judged("bad", code, zh, en, todo_zh, todo_en, about=about)
+
+
+AGENT, BROKER, CLOCK, CONFIG, DEVICE, LINE, MACHINE = (
+    Area(name) for name in ("agent", "broker", "clock", "config", "device", "line", "machine")
+)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

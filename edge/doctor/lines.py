@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.connectors.config import TCP_PREFIX, ConnectorConfig, split_address
-from edge.doctor.finding import Finding
+from edge.doctor.finding import CONFIG, LINE, Finding
 from protocols.core.errors import ConfigError
 
 DIAL_S = 3.0
@@ -30,57 +30,47 @@ def serial(connector: str, port: str, own_pids: frozenset[int], dev: Path = Path
         mode = path.stat().st_mode
     except OSError:
         there = ", ".join(sorted(str(p) for kind in ("ttyUSB*", "ttyACM*", "ttyAMA*") for p in dev.glob(kind)))
-        yield Finding(
-            area="line",
-            code="serial.missing",
-            level="bad",
+        yield LINE.bad(
+            "serial.missing",
+            f"串口 {port} 不存在；现有：{there or '无'}",
+            f"no serial port {port}; there is {there or 'none'}",
+            "插好 USB 转接器；用 /dev/serial/by-id/ 下的名字，重启后不变",
+            "plug the adapter in; names below /dev/serial/by-id/ stay the same after a restart",
             about=connector,
-            zh=f"串口 {port} 不存在；现有：{there or '无'}",
-            en=f"no serial port {port}; there is {there or 'none'}",
-            todo_zh="插好 USB 转接器；用 /dev/serial/by-id/ 下的名字，重启后不变",
-            todo_en="plug the adapter in; names below /dev/serial/by-id/ stay the same after a restart",
         )
         return
     if not stat.S_ISCHR(mode):
-        yield Finding(
-            area="line",
-            code="serial.no_device",
-            level="bad",
+        yield LINE.bad(
+            "serial.no_device",
+            f"{port} 不是设备文件",
+            f"{port} is no device file",
+            "改正配置中的 port",
+            "correct `port` in the configuration",
             about=connector,
-            zh=f"{port} 不是设备文件",
-            en=f"{port} is no device file",
-            todo_zh="改正配置中的 port",
-            todo_en="correct `port` in the configuration",
         )
         return
     if not os.access(path, os.R_OK | os.W_OK):
-        yield Finding(
-            area="line",
-            code="serial.permission",
-            level="bad",
+        yield LINE.bad(
+            "serial.permission",
+            f"没有读写 {port} 的权限",
+            f"no permission to read and write {port}",
+            "把运行账户加入该文件的组：usermod -aG dialout citybrain，然后重启服务",
+            "add the agent's user to the file's group: usermod -aG dialout citybrain; restart the service",
             about=connector,
-            zh=f"没有读写 {port} 的权限",
-            en=f"no permission to read and write {port}",
-            todo_zh="把运行账户加入该文件的组：usermod -aG dialout citybrain，然后重启服务",
-            todo_en="add the agent's user to the file's group: usermod -aG dialout citybrain; restart the service",
         )
         return
     for pid, name in _holders(path):
         if pid not in own_pids:
-            yield Finding(
-                area="line",
-                code="serial.busy",
-                level="bad",
+            yield LINE.bad(
+                "serial.busy",
+                f"{port} 被其他程序占用：{name}（进程 {pid}）",
+                f"{port} is held by {name} (process {pid})",
+                "停止该程序；ModemManager 常会抢占串口，可停用",
+                "stop it; ModemManager likes to grab serial ports and can be disabled",
                 about=connector,
-                zh=f"{port} 被其他程序占用：{name}（进程 {pid}）",
-                en=f"{port} is held by {name} (process {pid})",
-                todo_zh="停止该程序；ModemManager 常会抢占串口，可停用",
-                todo_en="stop it; ModemManager likes to grab serial ports and can be disabled",
             )
             return
-    yield Finding(
-        area="line", code="serial.fine", level="ok", about=connector, zh=f"串口 {port} 可用", en=f"{port} is usable"
-    )
+    yield LINE.ok("serial.fine", f"串口 {port} 可用", f"{port} is usable", about=connector)
 
 
 def _holders(path: Path) -> Iterator[tuple[int, str]]:
@@ -139,41 +129,33 @@ async def _reach(connector: str, host: str, port: int) -> Finding:
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
     except TimeoutError:
-        return Finding(
-            area="line",
-            code="dial.silent",
-            level="bad",
+        return LINE.bad(
+            "dial.silent",
+            f"{what} {DIAL_S:g} 秒内没有应答",
+            f"{what} does not answer within {DIAL_S:g} s",
+            "检查设备电源、网线、IP 与网段、防火墙",
+            "power, cable, IP address and network, firewall",
             about=connector,
-            zh=f"{what} {DIAL_S:g} 秒内没有应答",
-            en=f"{what} does not answer within {DIAL_S:g} s",
-            todo_zh="检查设备电源、网线、IP 与网段、防火墙",
-            todo_en="power, cable, IP address and network, firewall",
         )
     except ConnectionRefusedError:
-        return Finding(
-            area="line",
-            code="dial.refused",
-            level="bad",
+        return LINE.bad(
+            "dial.refused",
+            f"{what} 拒绝连接：主机在，但端口没有服务",
+            f"{what} refuses: the host is there, nothing listens",
+            "检查端口号；有的设备只允许一个主站，先断开其他主站",
+            "check the port number; some devices take one master only: disconnect the other",
             about=connector,
-            zh=f"{what} 拒绝连接：主机在，但端口没有服务",
-            en=f"{what} refuses: the host is there, nothing listens",
-            todo_zh="检查端口号；有的设备只允许一个主站，先断开其他主站",
-            todo_en="check the port number; some devices take one master only: disconnect the other",
         )
     except OSError as error:
-        return Finding(
-            area="line",
-            code="dial.failed",
-            level="bad",
+        return LINE.bad(
+            "dial.failed",
+            f"{what} 无法连接：{error.strerror or error}",
+            f"{what}: {error.strerror or error}",
+            "检查地址与路由",
+            "check the address and the route",
             about=connector,
-            zh=f"{what} 无法连接：{error.strerror or error}",
-            en=f"{what}: {error.strerror or error}",
-            todo_zh="检查地址与路由",
-            todo_en="check the address and the route",
         )
-    return Finding(
-        area="line", code="dial.fine", level="ok", about=connector, zh=f"{what} 可连接", en=f"{what} answers"
-    )
+    return LINE.ok("dial.fine", f"{what} 可连接", f"{what} answers", about=connector)
 
 
 def listens(connector: str, listen: str) -> Iterator[Finding]:
@@ -185,24 +167,23 @@ def listens(connector: str, listen: str) -> Iterator[Finding]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except ConfigError as error:
-        yield Finding(area="config", code="listen.wrong", level="bad", about=connector, zh=str(error), en=str(error))
+        yield CONFIG.bad(
+            "listen.wrong",
+            str(error),
+            str(error),
+            "改正配置中的 listen，写成 地址:端口",
+            "correct `listen` in the configuration: address:port",
+            about=connector,
+        )
     except OSError as error:
         busy = error.errno == errno.EADDRINUSE
-        yield Finding(
-            area="line",
-            code="listen.busy" if busy else "listen.failed",
-            level="bad",
+        yield LINE.bad(
+            "listen.busy" if busy else "listen.failed",
+            f"{listen} {'已被其他程序占用' if busy else f'不能监听：{error.strerror}'}",
+            f"{listen} {'is taken by another program' if busy else f'cannot be listened on: {error.strerror}'}",
+            "`ss -ltnp` 查看占用者；1024 以下端口需要特权" if busy else "检查本机是否有该地址；1024 以下端口需要特权",
+            "`ss -ltnp` names the program" if busy else "is the address one of ours? ports below 1024 need a right",
             about=connector,
-            zh=f"{listen} {'已被其他程序占用' if busy else f'不能监听：{error.strerror}'}",
-            en=f"{listen} {'is taken by another program' if busy else f'cannot be listened on: {error.strerror}'}",
-            todo_zh="`ss -ltnp` 查看占用者；1024 以下端口需要特权"
-            if busy
-            else "检查本机是否有该地址；1024 以下端口需要特权",
-            todo_en="`ss -ltnp` names the program"
-            if busy
-            else "is the address one of ours? ports below 1024 need a right",
         )
     else:
-        yield Finding(
-            area="line", code="listen.free", level="ok", about=connector, zh=f"{listen} 可监听", en=f"{listen} is free"
-        )
+        yield LINE.ok("listen.free", f"{listen} 可监听", f"{listen} is free", about=connector)

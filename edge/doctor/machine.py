@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from edge.clock_kernel import Kept, kept
-from edge.doctor.finding import Finding
+from edge.doctor.finding import CLOCK, MACHINE, Finding
 
 _MB = 1 << 20
 _LOWEST_YEAR, _HIGHEST_YEAR = 2025, 2100
@@ -26,45 +26,37 @@ def clock(now_ms: int, kernel: Kept | None) -> Iterator[Finding]:
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     if not _LOWEST_YEAR <= now.year < _HIGHEST_YEAR:
-        yield Finding(
-            area="clock",
-            code="clock.unset",
-            level="bad",
-            zh=f"时钟显示 {shown}，显然不对",
-            en=f"the clock shows {shown}, which cannot be right",
-            todo_zh="接入对时服务（systemd-timesyncd 或 chrony），并检查后备电池",
-            todo_en="let a time service set it (systemd-timesyncd or chrony); look at the backup battery",
+        yield CLOCK.bad(
+            "clock.unset",
+            f"时钟显示 {shown}，显然不对",
+            f"the clock shows {shown}, which cannot be right",
+            "接入对时服务（systemd-timesyncd 或 chrony），并检查后备电池",
+            "let a time service set it (systemd-timesyncd or chrony); look at the backup battery",
         )
     elif kernel is None:
-        yield Finding(
-            area="clock",
-            code="clock.unasked",
-            level="note",
-            zh=f"时钟 {shown}；系统不允许查询对时状态",
-            en=f"clock {shown}; the system does not tell whether it is kept",
+        yield CLOCK.note(
+            "clock.unasked",
+            f"时钟 {shown}；系统不允许查询对时状态",
+            f"clock {shown}; the system does not tell whether it is kept",
         )
     elif not kernel.synchronised:
-        yield Finding(
-            area="clock",
-            code="clock.free",
-            level="warn",
-            zh=f"时钟 {shown}，没有对时服务在校准",
-            en=f"clock {shown}; no time service keeps it",
-            todo_zh="检查 NTP 服务器是否可达（UDP 123），启用 systemd-timesyncd 或 chrony",
-            todo_en="see whether the NTP server is reachable (UDP 123); enable systemd-timesyncd or chrony",
+        yield CLOCK.warn(
+            "clock.free",
+            f"时钟 {shown}，没有对时服务在校准",
+            f"clock {shown}; no time service keeps it",
+            "检查 NTP 服务器是否可达（UDP 123），启用 systemd-timesyncd 或 chrony",
+            "see whether the NTP server is reachable (UDP 123); enable systemd-timesyncd or chrony",
         )
     elif kernel.most_off_ms > _MOST_OFF_MS:
-        yield Finding(
-            area="clock",
-            code="clock.loose",
-            level="warn",
-            zh=f"时钟最大误差 {kernel.most_off_ms} ms",
-            en=f"the clock may be off by {kernel.most_off_ms} ms",
-            todo_zh="检查到 NTP 服务器的网络质量",
-            todo_en="look at the network to the NTP server",
+        yield CLOCK.warn(
+            "clock.loose",
+            f"时钟最大误差 {kernel.most_off_ms} ms",
+            f"the clock may be off by {kernel.most_off_ms} ms",
+            "检查到 NTP 服务器的网络质量",
+            "look at the network to the NTP server",
         )
     else:
-        yield Finding(area="clock", code="clock.kept", level="ok", zh=f"时钟已对时：{shown}", en=f"clock kept: {shown}")
+        yield CLOCK.ok("clock.kept", f"时钟已对时：{shown}", f"clock kept: {shown}")
 
 
 def ask_kernel() -> Kept | None:
@@ -75,89 +67,71 @@ def disk(state_dir: Path, outbox_bytes: int) -> Iterator[Finding]:
     """``outbox_bytes``: how large the outbox may become."""
     about = str(state_dir)
     if not state_dir.is_dir():
-        yield Finding(
-            area="machine",
-            code="disk.no_folder",
-            level="warn",
+        yield MACHINE.warn(
+            "disk.no_folder",
+            f"状态目录 {state_dir} 不存在",
+            f"the state folder {state_dir} is not there",
+            "首次运行时自动建立；若代理运行过，检查 state_dir 与挂载",
+            "the first run makes it; if the agent has run before, look at state_dir and the mounts",
             about=about,
-            zh=f"状态目录 {state_dir} 不存在",
-            en=f"the state folder {state_dir} is not there",
-            todo_zh="首次运行时自动建立；若代理运行过，检查 state_dir 与挂载",
-            todo_en="the first run makes it; if the agent has run before, look at state_dir and the mounts",
         )
         return
     try:
         with tempfile.NamedTemporaryFile(dir=state_dir, prefix=".doctor-"):
             pass
     except OSError as error:
-        yield Finding(
-            area="machine",
-            code="disk.not_writable",
-            level="bad",
+        yield MACHINE.bad(
+            "disk.not_writable",
+            f"状态目录 {state_dir} 不可写：{error.strerror}",
+            f"{state_dir} cannot be written: {error.strerror}",
+            "以代理的账户运行检查；检查所有者、只读挂载和磁盘是否已满",
+            "run the check as the agent's user; look at the owner, read-only mounts and a full disk",
             about=about,
-            zh=f"状态目录 {state_dir} 不可写：{error.strerror}",
-            en=f"{state_dir} cannot be written: {error.strerror}",
-            todo_zh="以代理的账户运行检查；检查所有者、只读挂载和磁盘是否已满",
-            todo_en="run the check as the agent's user; look at the owner, read-only mounts and a full disk",
         )
     free = shutil.disk_usage(state_dir).free
     used = sum(path.stat().st_size for path in state_dir.glob("outbox.db*") if path.is_file())
     stat = os.statvfs(state_dir)
     if free < _DISK_BAD_MB * _MB or (stat.f_files and not stat.f_favail):
-        yield Finding(
-            area="machine",
-            code="disk.full",
-            level="bad",
+        yield MACHINE.bad(
+            "disk.full",
+            f"磁盘几乎已满：剩余 {free // _MB} MB",
+            f"the disk is nearly full: {free // _MB} MB left",
+            "清理日志或旧版本；数据不会丢失，但断网时能缓存的时间变短",
+            "remove logs or old versions; nothing is lost yet, but an outage is bridged for a shorter time",
             about=about,
-            zh=f"磁盘几乎已满：剩余 {free // _MB} MB",
-            en=f"the disk is nearly full: {free // _MB} MB left",
-            todo_zh="清理日志或旧版本；数据不会丢失，但断网时能缓存的时间变短",
-            todo_en="remove logs or old versions; nothing is lost yet, but an outage is bridged for a shorter time",
         )
     elif free < max(_DISK_LOW_MB * _MB, outbox_bytes - used):
-        yield Finding(
-            area="machine",
-            code="disk.low",
-            level="warn",
+        yield MACHINE.warn(
+            "disk.low",
+            f"磁盘剩余 {free // _MB} MB，发件箱可增长到 {outbox_bytes // _MB} MB",
+            f"{free // _MB} MB of disk left, the outbox may grow to {outbox_bytes // _MB} MB",
+            "释放空间，或减小 outbox.max_mb",
+            "free some space, or lower outbox.max_mb",
             about=about,
-            zh=f"磁盘剩余 {free // _MB} MB，发件箱可增长到 {outbox_bytes // _MB} MB",
-            en=f"{free // _MB} MB of disk left, the outbox may grow to {outbox_bytes // _MB} MB",
-            todo_zh="释放空间，或减小 outbox.max_mb",
-            todo_en="free some space, or lower outbox.max_mb",
         )
     else:
-        yield Finding(
-            area="machine",
-            code="disk.fine",
-            level="ok",
-            about=about,
-            zh=f"磁盘剩余 {free // _MB} MB",
-            en=f"{free // _MB} MB of disk left",
-        )
+        yield MACHINE.ok("disk.fine", f"磁盘剩余 {free // _MB} MB", f"{free // _MB} MB of disk left", about=about)
 
 
 def memory() -> Iterator[Finding]:
     found = psutil.virtual_memory()
     free_mb, all_mb = found.available // _MB, found.total // _MB
     low = free_mb < _MEMORY_LOW_MB
-    yield Finding(
-        area="machine",
-        code="memory.low" if low else "memory.fine",
-        level="warn" if low else "ok",
-        zh=f"可用内存 {free_mb} / {all_mb} MB",
-        en=f"{free_mb} of {all_mb} MB of memory available",
-        todo_zh="减少摄像机或其他程序；查看 `citybrain edge status` 的 memory_mb" if low else "",
-        todo_en="fewer cameras or other programs; see memory_mb in `citybrain edge status`" if low else "",
+    yield MACHINE.judged(
+        "warn" if low else "ok",
+        "memory.low" if low else "memory.fine",
+        f"可用内存 {free_mb} / {all_mb} MB",
+        f"{free_mb} of {all_mb} MB of memory available",
+        "减少摄像机或其他程序；查看 `citybrain edge status` 的 memory_mb",
+        "fewer cameras or other programs; see memory_mb in `citybrain edge status`",
     )
     cores = os.cpu_count() or 1
     load = os.getloadavg()[1]
     if load > 2 * cores:
-        yield Finding(
-            area="machine",
-            code="load.high",
-            level="warn",
-            zh=f"五分钟平均负载 {load:.1f}，共 {cores} 核",
-            en=f"load {load:.1f} over five minutes on {cores} cores",
-            todo_zh="降低摄像机帧率或检测频率，或关闭其他程序",
-            todo_en="lower the cameras' frame rate or detection rate, or stop other programs",
+        yield MACHINE.warn(
+            "load.high",
+            f"五分钟平均负载 {load:.1f}，共 {cores} 核",
+            f"load {load:.1f} over five minutes on {cores} cores",
+            "降低摄像机帧率或检测频率，或关闭其他程序",
+            "lower the cameras' frame rate or detection rate, or stop other programs",
         )

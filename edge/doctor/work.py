@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from edge.doctor.finding import Finding, Level
+from edge.doctor.finding import AGENT, DEVICE, LINE, Finding, Level
 
 _WAITS_S, _WAITS_LONG_S = 120, 3600
 
@@ -18,70 +18,53 @@ def check(
     for name, text in sorted(texts.items()):
         if name.startswith("connector_"):
             connector = name.removeprefix("connector_")
-            yield Finding(
-                area="line",
-                code="connector.down",
-                level="bad",
+            yield LINE.bad(
+                "connector.down",
+                f"连接器 {connector} 中断：{text}",
+                f"connector {connector} is down: {text}",
+                "看上面该线路的检查结果",
+                "see what is said of this line",
                 about=connector,
-                zh=f"连接器 {connector} 中断：{text}",
-                en=f"connector {connector} is down: {text}",
-                todo_zh="看上面该线路的检查结果",
-                todo_en="see what is said of this line",
             )
     silent = sorted(device for device, online in devices.items() if not online)
     for device in silent[:50]:
-        yield Finding(
-            area="device",
-            code="device.silent",
-            level="warn",
+        yield DEVICE.warn(
+            "device.silent",
+            f"设备 {device} 不应答",
+            f"device {device} does not answer",
+            "核对地址、波特率、校验、A/B 线；`citybrain probe` 可在该线路上查找设备",
+            "address, baud, parity, A/B wires; `citybrain probe` looks for devices on the line",
             about=device,
-            zh=f"设备 {device} 不应答",
-            en=f"device {device} does not answer",
-            todo_zh="核对地址、波特率、校验、A/B 线；`citybrain probe` 可在该线路上查找设备",
-            todo_en="address, baud, parity, A/B wires; `citybrain probe` looks for devices on the line",
         )
     never = sorted(known - set(devices))
     if never:
         shown = ", ".join(never[:10]) + (" ..." if len(never) > 10 else "")
-        yield Finding(
-            area="device",
-            code="device.never",
-            level="warn" if values.get("uptime_s", 0) > _WAITS_S else "note",
-            zh=f"{len(never)} 台设备自启动以来没有消息：{shown}",
-            en=f"{len(never)} devices not heard of since start: {shown}",
-            todo_zh="对主动上报的设备，核对其中心地址；对轮询的设备，看线路",
-            todo_en="do they dial the right address? is the line up?",
+        yield DEVICE.judged(
+            "warn" if values.get("uptime_s", 0) > _WAITS_S else "note",
+            "device.never",
+            f"{len(never)} 台设备自启动以来没有消息：{shown}",
+            f"{len(never)} devices not heard of since start: {shown}",
+            "对主动上报的设备，核对其中心地址；对轮询的设备，看线路",
+            "do they dial the right address? is the line up?",
         )
     if devices and not silent:
-        yield Finding(
-            area="device",
-            code="device.fine",
-            level="ok",
-            zh=f"{len(devices)} 台设备在线",
-            en=f"{len(devices)} devices answer",
-        )
+        yield DEVICE.ok("device.fine", f"{len(devices)} 台设备在线", f"{len(devices)} devices answer")
 
 
 def _link(values: Mapping[str, float], texts: Mapping[str, str]) -> Iterator[Finding]:
     if values.get("link_up"):
         losses = int(values.get("link_losses", 0))
-        yield Finding(
-            area="agent",
-            code="link.up",
-            level="ok",
-            zh=f"上行已连接，自启动断开 {losses} 次",
-            en=f"the uplink is up; lost {losses} times since start",
+        yield AGENT.ok(
+            "link.up", f"上行已连接，自启动断开 {losses} 次", f"the uplink is up; lost {losses} times since start"
         )
     elif "link_up" in values:
         why = texts.get("link", "")
-        yield Finding(
-            area="agent",
-            code="link.down",
-            level="bad",
-            zh=f"上行断开：{why}",
-            en=f"the uplink is down: {why}",
-            todo_zh="看上面到平台的逐步检查；数据在发件箱中，不会丢失",
-            todo_en="see the steps to the core; data waits in the outbox",
+        yield AGENT.bad(
+            "link.down",
+            f"上行断开：{why}",
+            f"the uplink is down: {why}",
+            "看上面到平台的逐步检查；数据在发件箱中，不会丢失",
+            "see the steps to the core; data waits in the outbox",
         )
 
 
@@ -90,35 +73,28 @@ def _outbox(values: Mapping[str, float]) -> Iterator[Finding]:
     waiting = {lane: int(values.get(f"outbox_{lane}_batches", 0)) for lane in ("event", "data", "backfill", "evidence")}
     level: Level = "bad" if oldest_s > _WAITS_LONG_S else "warn" if oldest_s > _WAITS_S else "ok"
     parts = " ".join(f"{lane} {count}" for lane, count in waiting.items() if count) or "0"
-    yield Finding(
-        area="agent",
-        code="outbox.waits" if level != "ok" else "outbox.flows",
-        level=level,
-        zh=f"发件箱最早一批已等 {oldest_s:.0f} 秒，待发：{parts}",
-        en=f"oldest in the outbox: {oldest_s:.0f} s; waiting: {parts}",
-        todo_zh="" if level == "ok" else "已连接仍不减少时，平台可能没有收：请平台查看该网关的账目",
-        todo_en=""
-        if level == "ok"
-        else "if it is connected and does not shrink, ask the core for this gateway's ledger",
+    yield AGENT.judged(
+        level,
+        "outbox.waits" if level != "ok" else "outbox.flows",
+        f"发件箱最早一批已等 {oldest_s:.0f} 秒，待发：{parts}",
+        f"oldest in the outbox: {oldest_s:.0f} s; waiting: {parts}",
+        "已连接仍不减少时，平台可能没有收：请平台查看该网关的账目",
+        "if it is connected and does not shrink, ask the core for this gateway's ledger",
     )
     thinned = int(values.get("thinned_readings", 0))
     if thinned:
-        yield Finding(
-            area="agent",
-            code="outbox.thinned",
-            level="warn",
-            zh=f"发件箱曾满，已有 {thinned} 条读数被稀疏（平台知道是哪些）",
-            en=f"the outbox was full: {thinned} readings were thinned out (the core knows which)",
-            todo_zh="加大 outbox.max_mb，或放宽上报死区",
-            todo_en="raise outbox.max_mb, or widen the deadbands",
+        yield AGENT.warn(
+            "outbox.thinned",
+            f"发件箱曾满，已有 {thinned} 条读数被稀疏（平台知道是哪些）",
+            f"the outbox was full: {thinned} readings were thinned out (the core knows which)",
+            "加大 outbox.max_mb，或放宽上报死区",
+            "raise outbox.max_mb, or widen the deadbands",
         )
     if values.get("memory_mb", 0) > 300:
-        yield Finding(
-            area="agent",
-            code="agent.memory",
-            level="warn",
-            zh=f"代理占用内存 {values['memory_mb']:.0f} MB",
-            en=f"the agent uses {values['memory_mb']:.0f} MB",
-            todo_zh="服务单元在 400 MB 处重启它；有摄像机时用 cameras.conf",
-            todo_en="the unit restarts it at 400 MB; with cameras use cameras.conf",
+        yield AGENT.warn(
+            "agent.memory",
+            f"代理占用内存 {values['memory_mb']:.0f} MB",
+            f"the agent uses {values['memory_mb']:.0f} MB",
+            "服务单元在 400 MB 处重启它；有摄像机时用 cameras.conf",
+            "the unit restarts it at 400 MB; with cameras use cameras.conf",
         )
