@@ -80,12 +80,13 @@ class Proxies:
         found = address_of(peer)
         if found is None:
             return
+        if not any(found in network for network in self._trusted):
+            scope["client"] = (str(found), port)
+            return
         headers = Headers(scope=scope)
         hops = [hop for line in headers.getlist("x-forwarded-for") for hop in line.split(",")]
         real = caller(peer, hops, self._trusted)
         scope["client"] = (real, port if real == str(found) else 0)
-        if not any(found in network for network in self._trusted):
-            return
         said = headers.getlist("x-forwarded-proto")
         proto = said[-1].rpartition(",")[2].strip().lower() if said else ""
         if proto in ("http", "https"):

@@ -58,19 +58,18 @@ async def core(conn: Connection) -> tuple[State, str]:
 async def tight(conn: Connection, *, sight: Sight = EVERYTHING) -> Disks:
     """The gateways are those that may be seen; the database's disk is everybody's concern."""
     state, alarm_id = await core(conn)
-    free = (
-        "case when jsonb_typeof(g.health -> 'disk_free_mb') = 'number' then (g.health ->> 'disk_free_mb')::float8 end"
-    )
+    # What is no number fits no comparison; and only of the few that fit is the figure taken out.
     rows = await (
         await conn.execute(
             f"""
-            select gateway_id, name_zh, name_en, free_mb, count(*) over () from (
-                select g.gateway_id, g.name_zh, g.name_en, {free} as free_mb from gateway g
-                 where g.online and g.health_at > now() - make_interval(secs => %(lately)s)
-                   and {sight.where("gateway", "g")}) x
-             where free_mb < %(low)s order by free_mb, gateway_id limit %(named)s
+            select g.gateway_id, g.name_zh, g.name_en, (g.health ->> 'disk_free_mb')::float8 as free_mb,
+                   count(*) over ()
+              from gateway g
+             where g.online and g.health_at > now() - make_interval(secs => %(lately)s)
+               and g.health @? 'strict $.disk_free_mb ? (@ < {LOW_MB})' and {sight.where("gateway", "g")}
+             order by free_mb, gateway_id limit %(named)s
             """.encode(),  # noqa: S608 - the conditions are our own text
-            {"lately": _LATELY_S, "low": LOW_MB, "named": _NAMED, **sight.params},
+            {"lately": _LATELY_S, "named": _NAMED, **sight.params},
         )
     ).fetchall()
     found = tuple(Tight(str(r[0]), str(r[1]), str(r[2]), float(r[3])) for r in rows)

@@ -233,7 +233,7 @@ def test_full_disks_are_known_by_what_was_said_lately(core: Core) -> None:
         conn.execute(
             "update gateway set health_at = now(), health = health || case gateway_id "
             "when 'gw-baohe-01' then '{\"disk_free_mb\": 499.5}'::jsonb "
-            "when 'gw-shushan-01' then '{\"disk_free_mb\": 12}' else '{\"disk_free_mb\": \"full\"}' end"
+            "when 'gw-shushan-01' then '{\"disk_free_mb\": 12}' else '{\"disk_free_mb\": [12]}' end"
         )
         try:
             found = seen("*")
