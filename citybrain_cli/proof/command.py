@@ -90,7 +90,7 @@ def _outbox(options: argparse.Namespace, gateway: str) -> Path | None:
     return _state(options) / "edge" / gateway / "state" / "outbox.db"
 
 
-def _sensors(options: argparse.Namespace, conn: Any) -> dict[str, int] | None:
+def _sensors(options: argparse.Namespace, conn: Any) -> dict[str, Any] | None:
     """The simulated devices' own book; None where there is none."""
     from citybrain_cli.up.report import sensor_ledger
 

@@ -22,11 +22,12 @@ _READ = """
 select r.series_id, (extract(epoch from r.ts) * 1000)::bigint, r.value, r.quality, s.decimals, s.device_id, s.point
   from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s
 """
-#: Each run of the gateway's clock for itself: a clock that was set has shown an hour twice.
+#: Each run of the gateway's clock for itself: a clock that was set has shown an hour twice. Rows are as old as their
+#: transactions (no row is ever updated); where they lie says nothing once two workers have written to one table.
 _LATE = """
 select count(*) from (
-    select r.ts, max(r.ts) over (partition by r.tableoid, r.series_id, r.clock_run order by r.ctid
-                                 rows between unbounded preceding and 1 preceding) as before
+    select r.ts, max(r.ts) over (partition by r.tableoid, r.series_id, r.clock_run order by age(r.xmin) desc
+                                 groups between unbounded preceding and 1 preceding) as before
       from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s) x
  where ts < before
 """
@@ -82,8 +83,8 @@ def recount(conn: psycopg.Connection[Any], gateway: str) -> Recount:
 
 
 def _late(conn: psycopg.Connection[Any], gateway: str) -> int | None:
-    """A heap that is only ever appended to keeps its rows in the order in which they were stored (``ctid``), each
-    partition for itself. Not so compressed chunks, and a table that has been written anew."""
+    """Where rows are plain rows of ours, their transactions have the order in which they were stored. Not so
+    compressed chunks."""
     native = conn.execute("select 1 from pg_partitioned_table where partrelid = 'reading'::regclass").fetchone()
     if native is None:
         return None

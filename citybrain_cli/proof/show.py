@@ -17,7 +17,7 @@ _CONTENT = {
 _RANGES = 20
 
 
-def text(proofs: Sequence[GatewayProof], broker: Mapping[str, Any], sensors: Mapping[str, int] | None) -> str:
+def text(proofs: Sequence[GatewayProof], broker: Mapping[str, Any], sensors: Mapping[str, Any] | None) -> str:
     lines: list[str] = []
     for proof in sorted(proofs, key=lambda one: (not one.sound, one.gateway), reverse=False):
         lines += _gateway(proof)
@@ -33,6 +33,7 @@ def text(proofs: Sequence[GatewayProof], broker: Mapping[str, Any], sensors: Map
             f"simulated devices: {sensors['uploads_acknowledged']} uploads acknowledged, "
             f"{sensors['uploads_lost']} of them not in the database"
         )
+        lines += [f"  not there: {upload}" for upload in sensors.get("lost_uploads", ())]
     bad = [proof.gateway for proof in proofs if not proof.sound]
     if (sensors or {}).get("uploads_lost"):
         bad.append("devices")

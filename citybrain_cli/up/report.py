@@ -9,7 +9,7 @@ whether each upload that a station got an answer for is in the database.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,13 @@ __all__ = ["build", "committed_of", "outbox_totals", "sensor_ledger", "sound"]
 CN_REALTIME = "2011"
 
 
-def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, int]:
-    """Uploads the stations got an answer for, and how many of them the database holds."""
+_MOST_NAMED = 20
+
+
+def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, Any]:
+    """Uploads the stations got an answer for, how many of them the database does not hold, and which (some)."""
     acknowledged = lost = 0
+    named: list[str] = []
     if not ledger.exists():
         return {"uploads_acknowledged": 0, "uploads_lost": 0}
     for device, did in ledgers.devices_of(ledgers.read(ledger)):
@@ -47,8 +51,13 @@ def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, int]
             )
         }
         acknowledged += len(wanted)
-        lost += len(wanted - found)
-    return {"uploads_acknowledged": acknowledged, "uploads_lost": lost}
+        missing = sorted(wanted - found)
+        lost += len(missing)
+        named += [f"{device} {datetime.fromtimestamp(ms / 1000, UTC).isoformat()}" for ms in missing]
+    out: dict[str, Any] = {"uploads_acknowledged": acknowledged, "uploads_lost": lost}
+    if named:
+        out["lost_uploads"] = named[:_MOST_NAMED]
+    return out
 
 
 def _data_time_ms(text: str) -> int:
