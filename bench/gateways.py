@@ -334,6 +334,17 @@ async def connect(gateways: list[Gateway], core: Core, late_ms: list[float]) -> 
     return again
 
 
+async def keep_alive(gateways: list[Gateway]) -> None:
+    """A ping now and then from each that is connected, as every MQTT client sends them."""
+    while True:
+        for n, gateway in enumerate(gateways):
+            if gateway.writer is not None and not gateway.writer.is_closing():
+                gateway.writer.write(packet(0xC0, b""))
+            if n % 100 == 99:
+                await asyncio.sleep(KEEPALIVE_S / 2 * 100 / len(gateways))
+        await asyncio.sleep(1.0)
+
+
 async def rounds(gateways: list[Gateway], number: int, every_s: float) -> float:
     """Each gateway sends a batch a round, spread over it; then waits for the rest: so many seconds."""
     order = list(gateways)
@@ -389,6 +400,7 @@ async def measure(core: Core, number: int, turns: int, every_s: float) -> dict[s
     _await(lambda: core.shards_owned() == shards, "the worker's shards")
     idle = core.memory_mb()
     late_ms: list[float] = []
+    pings = asyncio.create_task(keep_alive(gateways))
     started = time.monotonic()
     out["connected_after_a_retry"] = await connect(gateways, core, late_ms)
     out["connect_s"] = round(time.monotonic() - started, 1)
@@ -407,9 +419,9 @@ async def measure(core: Core, number: int, turns: int, every_s: float) -> dict[s
     }
     out["simulator_mb"] = round(psutil.Process().memory_info().rss / (1 << 20), 1)
     out["ledger"] = ledger(core.dsn, gateways)
-    for gateway in gateways:
-        if gateway.task is not None:
-            gateway.task.cancel()
+    for task in (pings, *(gateway.task for gateway in gateways)):
+        if task is not None:
+            task.cancel()
     return out
 
 
