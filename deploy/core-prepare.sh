@@ -4,8 +4,7 @@
 set -eu
 config=$1 tls=$2 label=$3 gateway=$4
 shift 4
-citybrain cloud ca init "$config"
-# a certificate lives 397 days; one of more than 200 is made anew
+# The first of these makes the authority too. A certificate lives 397 days; one of more than 200 is made anew
 if [ -z "$(find "$tls/server.pem" -mtime -200 2>/dev/null)" ]; then
   citybrain cloud ca server "$config" console localhost 127.0.0.1 --out "$tls"
 fi

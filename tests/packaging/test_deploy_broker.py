@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,14 +38,14 @@ class Host:
 
     def __init__(self, root: Path, dsn: str) -> None:
         self.root, self.dsn = root, dsn
-        self.mqtt, nats, monitor, self.console, dust, status = _free_ports(6)
+        self.mqtt, self.nats, monitor, self.console, dust, status = _free_ports(6)
         self._names = [
             (DSN, dsn), ("mqtts://broker:8883", f"mqtts://localhost:{self.mqtt}"),
             ("https://console:8600", f"https://localhost:{self.console}"), ("0.0.0.0:8883", f"127.0.0.1:{self.mqtt}"),
             ("0.0.0.0:8600", f"127.0.0.1:{self.console}"), ("127.0.0.1:8600", f"127.0.0.1:{self.console}"),
-            ("127.0.0.1:4222", f"127.0.0.1:{nats}"), ("127.0.0.1:8222", f"127.0.0.1:{monitor}"),
+            ("127.0.0.1:4222", f"127.0.0.1:{self.nats}"), ("127.0.0.1:8222", f"127.0.0.1:{monitor}"),
             ("0.0.0.0:9001", f"127.0.0.1:{dust}"), ("127.0.0.1:8601", f"127.0.0.1:{status}"),
-            ("('127.0.0.1', 4222)", f"('127.0.0.1', {nats})"),
+            ("('127.0.0.1', 4222)", f"('127.0.0.1', {self.nats})"),
         ]  # fmt: skip
         bin_ = root / "bin"
         bin_.mkdir()
@@ -88,13 +89,16 @@ class Host:
         self._servers.append(server)
         return server
 
-    def healthy(self, service: str, server: Server) -> None:
-        """By the health check that compose.yaml gives it."""
+    def healthy(self, service: str, server: Server, port: int) -> None:
+        """By the health check that compose.yaml gives it; first asked when its ``port`` is open, for asking costs."""
         _, *test = SERVICES[service]["healthcheck"]["test"]
         argv = self.argv(service, test)
 
         def well() -> bool:
             assert server.running, f"{service}:\n{server.words()}"
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return False
             return subprocess.run(argv, env=self.environ, capture_output=True, check=False).returncode == 0
 
         until(well, f"{service} is healthy", timeout_s=60)
@@ -116,9 +120,9 @@ def host(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             host.job(job)
         server = host.start("broker", [broker.binary(), *SERVICES["broker"]["command"]])
         until(lambda: not server.running or host.volume("broker").joinpath("store", "jetstream").exists(), "a store")
-        host.healthy("guard", host.start("guard", SERVICES["guard"]["command"]))
+        host.healthy("guard", host.start("guard", SERVICES["guard"]["command"]), host.nats)
         host.start("worker", SERVICES["worker"]["command"])
-        host.healthy("console", host.start("console", SERVICES["console"]["command"]))
+        host.healthy("console", host.start("console", SERVICES["console"]["command"]), host.console)
         host.start("agent", _agent_command(host), **_agent_environment(host))
         yield host
     finally:
