@@ -34,16 +34,16 @@ _WINDOW_LOG_MAX = 27
 _COPY_BYTES = 1 << 20
 
 
-class BaseMissing(ContractError):
-    """The difference is to something that is not here, or not as it was: take the whole bundle."""
-
-    code = "contract.base"
+def _base(message: str) -> ContractError:
+    """The difference is to something that is not here, or not as it was: the whole bundle would do."""
+    return ContractError(message, reason="base")
 
 
 def unpack(bundle: Path, folder: Path, content: str, base: Path | None = None) -> Manifest:
     """Fill ``folder`` (made new) from the bundle; ``base``: the folder a difference is to, with its ``manifest.json``.
 
-    Raises ContractError, BaseMissing among it, or StoreError; then the folder is not whole and has no manifest."""
+    Raises ContractError (reason ``base``: a difference to what is not here) or StoreError; then the folder is not
+    whole and has no manifest."""
     try:
         if folder.exists():
             shutil.rmtree(folder)
@@ -104,9 +104,9 @@ def _check_base(data: bytes, base: Path | None) -> None:
         wanted = msgspec.json.decode(data, type=Delta).base
         have = content_id((base / MANIFEST).read_bytes()) if base is not None else ""
     except (msgspec.DecodeError, OSError) as error:
-        raise BaseMissing(f"the difference's base: {error}") from error
+        raise _base(f"the difference's base: {error}") from error
     if wanted != have:
-        raise BaseMissing("the difference is to another content")
+        raise _base("the difference is to another content")
 
 
 def _whole(stream: IO[bytes], folder: Path, file: File, size: int) -> None:
@@ -121,15 +121,15 @@ def _patched(stream: IO[bytes], folder: Path, file: File, size: int, base: Path 
     try:
         old = (base / file.path).read_bytes()
     except OSError as error:
-        raise BaseMissing(f"{file.path}: {error.strerror}") from error
+        raise _base(f"{file.path}: {error.strerror}") from error
     if len(old) > MAX_PATCH_BASE_BYTES:
-        raise BaseMissing(f"{file.path}: too long to be patched")
+        raise _base(f"{file.path}: too long to be patched")
     try:
         new = apply_patch(old, stream.read(), file.bytes)
     except ContractError as error:
-        raise BaseMissing(f"{file.path}: {error}") from error
+        raise _base(f"{file.path}: {error}") from error
     if hashlib.sha256(new).hexdigest() != file.sha256:
-        raise BaseMissing(f"{file.path}: the patched file has another hash: the base is not what it was")
+        raise _base(f"{file.path}: the patched file has another hash: the base is not what it was")
     place = _place(folder, file)
     place.write_bytes(new)
 
@@ -143,7 +143,7 @@ def _unchanged(files: dict[str, File], folder: Path, base: Path | None) -> None:
             with (base / file.path).open("rb") as stream:
                 _write(stream, folder, file)
         except (ContractError, FileNotFoundError) as error:
-            raise BaseMissing(f"{file.path}: the base is not what it was: {error}") from error
+            raise _base(f"{file.path}: the base is not what it was: {error}") from error
 
 
 def _write(stream: IO[bytes], folder: Path, file: File) -> None:

@@ -99,7 +99,3 @@ class PackInvalid(ScenarioError):
     """A scenario pack cannot be loaded; the message names the file and the key."""
 
     code = "scenario.pack"
-
-
-class StepFailed(ScenarioError):
-    code = "scenario.step"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.updates import bundles
-from edge.updates.unpack import BaseMissing, unpack
+from edge.updates.unpack import unpack
 from protocols.core.errors import ConfigError, ContractError
 from protocols.updates.bundle import (
     File,
@@ -92,12 +92,14 @@ def test_a_base_that_is_not_what_it_was_is_found_out(tmp_path: Path) -> None:
     for path in ("a", "b"):
         kept = (tmp_path / "one" / path).read_bytes()
         (tmp_path / "one" / path).write_bytes(kept[:-1] + b"!")
-        with pytest.raises(BaseMissing):
+        with pytest.raises(ContractError) as found:
             unpacked(delta, tmp_path / "two", ids[1], tmp_path / "one")
+        assert found.value.reason == "base"
         assert not (tmp_path / "two" / "manifest.json").exists()
         (tmp_path / "one" / path).write_bytes(kept)
-    with pytest.raises(BaseMissing):
+    with pytest.raises(ContractError) as found:
         unpacked(delta, tmp_path / "two", ids[1], None)
+    assert found.value.reason == "base"
     assert unpacked(delta, tmp_path / "two", ids[1], tmp_path / "one") == new
 
 
