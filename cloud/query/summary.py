@@ -1,7 +1,8 @@
 """The figures of the header strip, in a handful of queries.
 
 ``lost`` is counted, not assumed: within a lane sequence numbers have no gaps, and ingest counts each batch it has
-dealt with (committed, or set aside as a dead letter). A cursor that stands higher than that count has lost the rest.
+dealt with (committed, or set aside as a dead letter). A cursor that stands higher than that count has lost the rest;
+one that stands lower than what gateways were told has lost it with a restore (cloud/ledger/forgotten.py).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 
 from cloud.ledger import read
 from cloud.ledger.model import GatewayLedger, LedgerDetail
+from cloud.query.summary import summary
 from protocols.uplink import uplink_pb2 as pb
 from protocols.uplink.batch import Thinned, ThinnedSeries
 from protocols.uplink.digest import add, digest, series_hash
@@ -62,6 +63,14 @@ def ledger(bench: Bench, *, later: timedelta = timedelta(0)) -> LedgerDetail:
             found = await read.detail(conn, GATEWAY, datetime.now(UTC) + later)
         assert found is not None
         return found
+
+    return asyncio.run(ask())
+
+
+def lost_on_the_first_page(bench: Bench) -> int:
+    async def ask() -> int:
+        async with await psycopg.AsyncConnection.connect(bench.dsn, autocommit=True) as conn:  # type: ignore[attr-defined]
+            return (await summary(conn, datetime.now(UTC))).lost
 
     return asyncio.run(ask())
 
@@ -237,6 +246,7 @@ def test_an_epoch_that_ended_unheard_is_known_by_what_the_gateway_keeps_of_it(be
         ("explained", f"live data: rows 3-5 lost: {_RESTORED}"),
     ]
     assert found.gateway.lost == found.restores[0].lost_rows == 3 + 7 + 2
+    assert lost_on_the_first_page(bench) == 12
     restored(bench)  # a second one later takes the first one's losses for what they are
     assert [one.lost_rows for one in ledger(bench).restores] == [12]
 
