@@ -104,7 +104,7 @@ def values_text(words: Words, values: Mapping[str, Any]) -> str:
             unit = {"m": " m", "s": " s"}.get(key.rpartition("_")[2], "")
             parts.append(f"{words.point(key)} {value:g}{unit}")
         elif value:
-            parts.append(str(value))
+            parts.append(words.cause(str(value)))
     return " · ".join(parts[:2])
 
 

@@ -67,6 +67,9 @@ class Words:
         """Why an order ended as it did; '' where its state says it all."""
         return self._known("order_code", name) if name else ""
 
+    def cause(self, name: str) -> str:
+        return self._known("cause", name)
+
     def deed(self, name: str) -> str:
         """What stands in the audit log as ``fleet.tag``; '' if it has no name here."""
         found = table()["deed"].get(name)

@@ -19,6 +19,8 @@ from protocols.devices import CommandType
 from protocols.devices import load as load_type
 
 _MOST = 200
+#: A second person must be found and log in: the shortest life that orders have otherwise would end before.
+_TWO_PERSONS_LIFE_S = 600
 #: What an argument looks like, where its type does not list the choices.
 _LIKE = {"bool": "true|false", "number": "1.5", "integer": "1", "text": "…"}
 #: How a state looks: as the states of devices do.
@@ -179,12 +181,13 @@ def ask(tab: Tab, device_id: str, kind: CommandType) -> None:
         async def step(name: str) -> None:
             now_ms = time.time_ns() // 1_000_000
             await tab.services.acts.run(
-                lambda conn: commands.request(conn, device_id, kind.name, arguments, name, now_ms=now_ms)
+                lambda conn: commands.request(conn, device_id, kind.name, arguments, name, now_ms=now_ms, life_s=life_s)
             )
 
         await tab.act(step, words("orders.asked"), action="command.send", thing=("device", device_id))
 
-    hint = words("orders.ask_hint_two" if kind.street else "orders.ask_hint")
+    life_s = _TWO_PERSONS_LIFE_S if kind.street else commands.DEFAULT_LIFE_S
+    hint = words("orders.ask_hint_two", minutes=life_s // 60) if kind.street else words("orders.ask_hint")
     field = f"{words('orders.arguments')}: {', '.join(wanted)}" if wanted else ""
     tab.ask(
         f"{words.either(kind.zh, kind.en)} · {device_id}", hint, answered,
