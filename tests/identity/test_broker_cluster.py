@@ -377,6 +377,20 @@ def test_the_secret_is_there_long_and_private(tmp_path: Path) -> None:
     Guard(load(path))
 
 
+def test_a_guard_whose_broker_stays_away_ends_if_it_is_told_to(tmp_path: Path) -> None:
+    LocalCa.create(tmp_path / "ca", "City", utc_now())
+    path = tmp_path / "broker.toml"
+    nowhere = "host=127.0.0.1 port=1 connect_timeout=2"
+    path.write_text(
+        f'kind = "nats"\ndsn = "{nowhere}"\nca_dir = "ca"\nout = "rules"\nend_when_lost_s = 0.2\n'
+        f'nats_listen = "127.0.0.1:{_free_ports(1)[0]}"\n'
+    )
+    stop = threading.Event()
+    Guard(load(path)).run(stop)
+    assert stop.is_set()
+    assert (tmp_path / "rules" / "nats.conf").exists(), "the broker's files are there without database and broker"
+
+
 @pytest.mark.parametrize(
     ("address", "listening"),
     [("10.1.0.11:6222", "10.1.0.11:6222"), ("[fd00::1]:6222", "[fd00::1]:6222"), ("a.example:6222", "0.0.0.0:6222")],

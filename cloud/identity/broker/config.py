@@ -34,6 +34,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     reload_command: tuple[str, ...] = ()  # instead of the signal
     user: str = ""  # Mosquitto started as root: the account it changes to
     poll_s: Positive = 5.0  # the database is asked so often even if it told of no change
+    # NATS: end when the broker was away for so long, to be started anew; 0: wait for ever. For containers: a guard that
+    # shares the broker's network loses it for good when the broker's container starts again.
+    end_when_lost_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     cluster: ClusterConfig | None = None  # NATS: this node and the others; without it the broker is one process
 
     def __post_init__(self) -> None:

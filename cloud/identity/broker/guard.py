@@ -210,10 +210,13 @@ class Guard:
         assert self.decider is not None  # noqa: S101 - started for NATS alone
         password = files.password(self._rules.out, CALLOUT_USER)
         lost = False
+        heard_s = time.monotonic()
         while not stop.is_set():
             callout = Callout(f"nats://{self._config.nats_listen}", password, self.decider, time.time)
             serving = asyncio.create_task(callout.run())
             while not serving.done():
+                if callout.ready.is_set():
+                    heard_s = time.monotonic()
                 if callout.ready.is_set() and not self.callout_ready.is_set():
                     log.info("answering the broker at %s", self._config.nats_listen)
                     self.callout_ready.set()
@@ -228,4 +231,8 @@ class Guard:
                 if not lost and not stop.is_set():
                     log.warning("no way to the broker: %s", error)
                     lost = True
+                if 0 < self._config.end_when_lost_s < time.monotonic() - heard_s:
+                    log.error("the broker has been away for %g s: ending", self._config.end_when_lost_s)
+                    stop.set()
+                    return
                 await asyncio.sleep(5.0 if isinstance(error, LinkRefused) else 0.5)
