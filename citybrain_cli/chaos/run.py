@@ -17,7 +17,8 @@ from citybrain_cli.chaos import verdict as verdicts
 from citybrain_cli.chaos.faults import FAULTS, Fault
 from citybrain_cli.chaos.system import System
 from citybrain_cli.chaos.watch import Watch
-from citybrain_cli.up.report import outbox_totals, sensor_ledger
+from citybrain_cli.proof.sensors import sensor_ledger
+from citybrain_cli.up.report import outbox_totals
 from protocols.core.errors import CityBrainError
 
 _STEP_S = 0.1

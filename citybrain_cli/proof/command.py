@@ -92,7 +92,7 @@ def _outbox(options: argparse.Namespace, gateway: str) -> Path | None:
 
 def _sensors(options: argparse.Namespace, conn: Any) -> dict[str, Any] | None:
     """The simulated devices' own book; None where there is none."""
-    from citybrain_cli.up.report import sensor_ledger
+    from citybrain_cli.proof.sensors import sensor_ledger
 
     path = _state(options) / "sim" / "ledger.jsonl"
     if options.dsn or options.gateway or not path.exists():

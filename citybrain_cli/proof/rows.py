@@ -22,21 +22,24 @@ _READ = """
 select r.series_id, (extract(epoch from r.ts) * 1000)::bigint, r.value, r.quality, s.decimals, s.device_id, s.point
   from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s
 """
-#: Each run of the gateway's clock for itself: a clock that was set has shown an hour twice. Rows are as old as their
-#: transactions (no row is ever updated); where they lie says nothing once two workers have written to one table.
+#: By when the gateway saw them (a station may send yesterday's hour today), each run of its clock for itself: a clock
+#: that was set has shown an hour twice. Rows are as old as their transactions (no row is ever updated); where they lie
+#: says nothing once two workers have written to one table.
 _LATE = """
 select count(*) from (
-    select r.ts, max(r.ts) over (partition by r.tableoid, r.series_id, r.clock_run order by age(r.xmin) desc
+    select seen, max(seen) over (partition by series_id, clock_run order by age desc
                                  groups between unbounded preceding and 1 preceding) as before
-      from reading r join series s using (series_id) join device d using (device_id) where d.gateway_id = %s) x
- where ts < before
+      from (select r.series_id, r.clock_run, age(r.xmin) as age, r.ts + r.lag_ms * interval '1 millisecond' as seen
+              from reading r join series s using (series_id) join device d using (device_id)
+             where d.gateway_id = %s) as stored) as ordered
+ where seen < before
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """``repeated``: rows that say the same as another one, word for word. ``late``: rows that were stored after a newer
-    one of their series, None: the storage does not tell. ``digest`` 0..2^64."""
+    """``repeated``: rows that say the same as another one, word for word. ``late``: rows that were stored after one of
+    their series that the gateway saw later, None: the storage does not tell. ``digest`` 0..2^64."""
 
     rows: int
     repeated: int

@@ -9,8 +9,6 @@ whether each upload that a station got an answer for is in the database.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,50 +17,12 @@ import psycopg
 from citybrain_cli.proof.books import outbox_totals
 from citybrain_cli.proof.prove import prove
 from citybrain_cli.proof.rows import committed_of
+from citybrain_cli.proof.sensors import sensor_ledger
 from citybrain_cli.up.district import GATEWAYS
 from citybrain_cli.up.layout import Layout
 from cloud.ingest.latency import quantile_ms
-from firmware_sim import ledger as ledgers
 
-__all__ = ["build", "committed_of", "outbox_totals", "sensor_ledger", "sound"]
-
-CN_REALTIME = "2011"
-
-
-_MOST_NAMED = 20
-
-
-def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, Any]:
-    """Uploads the stations got an answer for, how many of them the database does not hold, and which (some)."""
-    acknowledged = lost = 0
-    named: list[str] = []
-    if not ledger.exists():
-        return {"uploads_acknowledged": 0, "uploads_lost": 0}
-    for device, did in ledgers.devices_of(ledgers.read(ledger)):
-        wanted = {_data_time_ms(time) for cn, time in did.acknowledged if cn == CN_REALTIME}
-        if not wanted:
-            continue
-        found = {
-            int(row[0])
-            for row in conn.execute(
-                "select distinct (extract(epoch from r.ts) * 1000)::bigint from reading r"
-                " join series s using (series_id) where s.device_id = %s",
-                (device,),
-            )
-        }
-        acknowledged += len(wanted)
-        missing = sorted(wanted - found)
-        lost += len(missing)
-        named += [f"{device} {datetime.fromtimestamp(ms / 1000, UTC).isoformat()}" for ms in missing]
-    out: dict[str, Any] = {"uploads_acknowledged": acknowledged, "uploads_lost": lost}
-    if named:
-        out["lost_uploads"] = named[:_MOST_NAMED]
-    return out
-
-
-def _data_time_ms(text: str) -> int:
-    """HJ 212 DataTime, local time of China without a zone."""
-    return round(datetime.strptime(text + "+0800", "%Y%m%d%H%M%S%z").timestamp() * 1000)
+__all__ = ["build", "committed_of", "outbox_totals", "sound"]
 
 
 def latency(conn: psycopg.Connection[Any], gateway: str | None) -> dict[str, dict[str, float | None]]:
