@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from cloud.auth.operator import Operator
-from cloud.auth.rules import CITY, Scope
+from cloud.auth.rules import ANY, CITY, Grant, Scope
 
-__all__ = ["ACTIONS", "CITY", "CITY_WIDE", "PERSONAL", "Action", "Scope", "allowed", "anywhere"]
+__all__ = ["ACTIONS", "ANY", "CITY", "CITY_WIDE", "PERSONAL", "Action", "Scope", "allowed", "anywhere", "places"]
 
 Action = Literal[
     "view",  # gateways, devices, readings, alarms, cases
@@ -58,6 +58,14 @@ def anywhere(operator: Operator, action: Action) -> bool:
     """Whether there is a place where he may; what he then gets to see is filtered by :func:`cloud.auth.sight.of`."""
     if action in CITY_WIDE:
         return allowed(operator, action)
+    return bool(places(operator, action))
+
+
+def places(operator: Operator, action: Action) -> list[Grant]:
+    """His grants that let him do it, in whatever place: the city first, then as they were given."""
     if operator.only is not None and action not in operator.only:
-        return False
-    return any(operator.rules.somewhere(grant, action) for grant in operator.grants)
+        return []
+    return sorted(
+        (grant for grant in operator.grants if operator.rules.somewhere(grant, action)),
+        key=lambda grant: not grant.city_wide,
+    )

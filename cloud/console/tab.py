@@ -134,15 +134,16 @@ class Tab:
         *,
         action: policy.Action = "case.act",
         thing: tuple[Thing, str] | None = None,
+        where: policy.Scope | None = None,
     ) -> bool:
-        """Do something in this operator's name if he still may, with this thing (None: with the whole city); says in a
-        toast what came of it."""
+        """Do something in this operator's name if he still may, with this thing or in this place (None: with the whole
+        city); says in a toast what came of it."""
         operator = await self.session()
         if operator is None or operator.held_up:
             self.toast(self.words("common.session_over"), bad=True)
             self.client.run_javascript("location.href = '/login'")
             return False
-        if not await self._allowed(operator, action, thing):
+        if not await self._allowed(operator, action, thing, where):
             self.toast(self.words("common.not_allowed", role=self.words(f"role.{operator.role}")), bad=True)
             return False
         try:
@@ -155,9 +156,11 @@ class Tab:
         self.reload()
         return True
 
-    async def _allowed(self, operator: Operator, action: policy.Action, thing: tuple[Thing, str] | None) -> bool:
+    async def _allowed(
+        self, operator: Operator, action: policy.Action, thing: tuple[Thing, str] | None, where: policy.Scope | None
+    ) -> bool:
         if thing is None:
-            return policy.allowed(operator, action)
+            return policy.allowed(operator, action, where)
         try:
             async with self.services.pool.connection() as conn:
                 scope = await place(conn, *thing)

@@ -11,16 +11,17 @@ from cloud.identity import admission
 from tests.console.conftest import Browser, Console
 
 PASSWORD = "Chaohu-ferry-8812"
-NEW, OLD = "gw-page-01", "gw-baohe-01"
+NEW, NEAR, OLD = "gw-page-01", "gw-page-02", "gw-baohe-01"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def people(console: Console) -> Iterator[None]:
     with console.db() as conn:
-        for name, role in (("钱立", "viewer"), ("孙岚", "admin")):
+        for name, role, district in (("钱立", "viewer", "*"), ("孙岚", "admin", "*"), ("郑川", "admin", "baohe")):
             conn.execute(
-                "insert into operator (name, password_hash, role, must_change) values (%s, %s, %s, false)",
-                (name, passwords.hashed(PASSWORD), role),
+                "insert into operator (name, password_hash, role, district, must_change)"
+                " values (%s, %s, %s, %s, false)",
+                (name, passwords.hashed(PASSWORD), role, district),
             )
         admission.wait_for(conn, OLD, "page-meter", device_type="meter/x", source="series")
         admission.wait_for(conn, OLD, "page-junk", source="unlisted", detail="dialled in at dust")
@@ -28,10 +29,9 @@ def people(console: Console) -> Iterator[None]:
     with console.db() as conn:  # other files count what the city has
         conn.execute("delete from device_pending")
         conn.execute("delete from device where device_id = 'page-meter'")
-        conn.execute("delete from gateway_claim where gateway_id = %s", (NEW,))
-        conn.execute("delete from gateway_access where gateway_id = %s", (NEW,))
-        conn.execute("delete from gateway where gateway_id = %s", (NEW,))
-        conn.execute("delete from operator where name in ('钱立', '孙岚')")
+        for table in ("gateway_claim", "gateway_access", "gateway"):
+            conn.execute(f"delete from {table} where gateway_id in (%s, %s)".encode(), (NEW, NEAR))
+        conn.execute("delete from operator where name in ('钱立', '孙岚', '郑川')")
 
 
 def test_claim_accept_reject_revoke(console: Console, browser: Browser) -> None:
@@ -79,3 +79,15 @@ def test_a_viewer_is_offered_nothing(browser: Browser) -> None:
     browser.see("td", OLD)
     assert not browser.all("[data-claim]")
     assert not browser.all("[data-act]")
+
+
+def test_who_is_of_one_district_claims_gateways_there(console: Console, browser: Browser) -> None:
+    browser.log_in("郑川", PASSWORD)
+    browser.settled()
+    browser.open("/identity")
+    browser.click("[data-claim]")
+    browser.fill(".cb-dialog textarea", NEAR)
+    browser.click("[data-ok]")
+    browser.see("[data-label]", "注册码")
+    with console.db() as conn:
+        assert conn.execute("select district from gateway where gateway_id = %s", (NEAR,)).fetchone() == ("baohe",)

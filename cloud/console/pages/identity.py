@@ -8,6 +8,8 @@ from typing import Any
 
 from nicegui import ui
 
+from cloud.auth import policy
+from cloud.auth.sight import place
 from cloud.console import marks
 from cloud.console.tab import Changes, Tab
 from cloud.console.widgets import DataTable
@@ -140,11 +142,13 @@ def _ask_claim(tab: Tab, desk: IdentityDesk, shown: Any) -> None:
             tab.toast(words("identity.bad_name"), bad=True)
             return
         made: list[Made] = []
+        where = await _where(tab, name)
 
         async def step(who: str) -> None:
-            made.append(await desk.claim(Wanted(name), who, None))
+            made.append(await desk.claim(Wanted(name, place=where), who, None))
 
-        if await tab.act(step, words("identity.claimed", gateway=name), action="gateway.enrol"):
+        scope = None if where is None else policy.Scope(frozenset({where[1]} - {""}), where[0])
+        if await tab.act(step, words("identity.claimed", gateway=name), action="gateway.enrol", where=scope):
             _, fingerprint = await desk.root()
             _show_label(tab, desk, made[0], fingerprint, shown)
 
@@ -152,6 +156,23 @@ def _ask_claim(tab: Tab, desk: IdentityDesk, shown: Any) -> None:
         words("identity.claim"), words("identity.claim_hint"), answered,
         field=words("identity.gateway_id"), line=True, reason=True,
     )  # fmt: skip
+
+
+async def _where(tab: Tab, gateway: str) -> tuple[str, str] | None:
+    """District and department of the claim: where the gateway lies, else where this operator may enter one. None: he
+    may anywhere, and the place is given later."""
+    grants = policy.places(tab.operator, "gateway.enrol")
+    if not grants or grants[0].city_wide:
+        return None
+    async with tab.services.pool.connection() as conn:
+        there = await place(conn, "gateway", gateway)
+    if there is not None:
+        return there.district, next(iter(there.departments), "")
+    first = grants[0]
+    return (
+        "" if first.district == policy.ANY else first.district,
+        "" if first.department == policy.ANY else first.department,
+    )
 
 
 def _show_label(tab: Tab, desk: IdentityDesk, made: Made, fingerprint: str, shown: Any) -> None:
