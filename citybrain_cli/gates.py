@@ -14,14 +14,16 @@ ROOT = Path(__file__).parents[1]
 def run(pytest_arguments: list[str]) -> int:
     """Format, lint, types, import law, tests. Returns 0 only if all passed."""
     python = sys.executable
-    workers = str(max(2, os.cpu_count() or 2))
+    # One more than cores: much of a test is waiting for a server. Files are begun in the order tests/conftest.py gives.
+    workers = str(max(2, os.cpu_count() or 2) + 1)
+    spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     gates: list[tuple[str, list[str]]] = [
         ("format", [python, "-m", "ruff", "format", "--check", "-q", "."]),
         ("lint", [python, "-m", "ruff", "check", "-q", "."]),
         ("types", [python, "-m", "mypy"]),
         ("import law", [str(Path(python).with_name("lint-imports"))]),
         ("dependencies", [python, "-m", "citybrain_cli.main", "deps"]),
-        ("tests", [python, "-m", "pytest", "-n", workers, "--dist", "loadfile", *pytest_arguments]),
+        ("tests", [python, "-m", "pytest", *spread, *pytest_arguments]),
     ]
     failed: list[str] = []
     for name, command in gates:
