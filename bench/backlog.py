@@ -53,11 +53,13 @@ _ROWS_A_COMMIT = 200  # of the prepared hours; live rows are committed one by on
 _LIVE_AT_LEAST_S = 20.0
 _LOOK_S = 0.01
 
-#: Order kept: in the order in which rows were written, a series' times never fall; hours offline and live apart.
+#: Order kept: no reading was stored by a later transaction than a newer one of its series; hours offline and live
+#: apart.
 _ORDER = """
-select coalesce(sum((ts < before)::int), 0) from (
-  select ts, lag(ts) over (partition by tableoid, series_id, ts < %(reconnect)s order by ctid) as before from reading
-) as written
+select count(*) from (
+  select ts, max(ts) over (partition by series_id, ts < %(reconnect)s order by age(xmin) desc
+                           groups between unbounded preceding and 1 preceding) as before from reading
+) as written where ts < before
 """
 
 
