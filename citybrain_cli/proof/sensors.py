@@ -1,7 +1,8 @@
 """The simulated stations' own book against the rows: is every upload that got its answer in the database?
 
 An upload is there if a row has its time, or if there was nothing to say of it: the gateway reports by exception, and
-each of the upload's values lies within the deadband of the last one that is stored for its point.
+each of the upload's values lies within the deadband of the last one that is stored for its point. It is *thinned* if
+it is not, and the gateway has declared that it gave up readings of those points then (its disk was full).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ _MOST_NAMED = 20
 
 
 def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, Any]:
-    """Uploads the stations got an answer for, how many of them the database does not hold, and which (the first 20)."""
-    acknowledged = lost = 0
+    """Uploads the stations got an answer for; how many of them gave way as declared; how many the database does not
+    hold though nobody said so, and which (the first 20)."""
+    out: dict[str, Any] = {"uploads_acknowledged": 0, "uploads_thinned": 0, "uploads_lost": 0}
     named: list[str] = []
     if not ledger.exists():
-        return {"uploads_acknowledged": 0, "uploads_lost": 0}
+        return out
     for device, did in ledgers.devices_of(ledgers.read(ledger)):
         wanted = {
             _data_time_ms(time): did.uploads.get((cn, time), {}) for cn, time in did.acknowledged if cn == _REALTIME
@@ -41,39 +43,58 @@ def sensor_ledger(conn: psycopg.Connection[Any], ledger: Path) -> dict[str, Any]
                 (device,),
             )
         }
-        missing = [ms for ms in sorted(wanted.keys() - found) if not _nothing_to_say(conn, device, ms, wanted[ms])]
-        acknowledged += len(wanted)
-        lost += len(missing)
-        named += [f"{device} {datetime.fromtimestamp(ms / 1000, UTC).isoformat()}" for ms in missing]
-    out: dict[str, Any] = {"uploads_acknowledged": acknowledged, "uploads_lost": lost}
+        out["uploads_acknowledged"] += len(wanted)
+        for ms in sorted(wanted.keys() - found):
+            why = _why(conn, device, ms, wanted[ms])
+            if why == "lost":
+                named.append(f"{device} {datetime.fromtimestamp(ms / 1000, UTC).isoformat()}")
+            elif why == "thinned":
+                out["uploads_thinned"] += 1
+    out["uploads_lost"] = len(named)
     if named:
         out["lost_uploads"] = named[:_MOST_NAMED]
     return out
 
 
-def _nothing_to_say(conn: psycopg.Connection[Any], device: str, ms: int, values: Mapping[str, Any]) -> bool:
-    """Whether every value lies within the deadband of the last one stored before it."""
+def _why(conn: psycopg.Connection[Any], device: str, ms: int, values: Mapping[str, Any]) -> str:
+    """Why no row has the upload's time: quiet | thinned | lost."""
     rows = conn.execute(
-        "select distinct on (s.point) s.point, r.value, s.decimals, d.device_type from reading r"
+        "select distinct on (s.point) s.point, r.value, s.decimals, d.device_type,"
+        " (extract(epoch from r.ts) * 1000)::bigint, s.series_id from reading r"
         " join series s using (series_id) join device d using (device_id)"
         " where s.device_id = %s and r.ts < to_timestamp(%s / 1000.0) order by s.point, r.ts desc",
         (device, ms),
     ).fetchall()
-    last = {point: (value, decimals) for point, value, decimals, _ in rows}
+    last = {row[0]: row for row in rows}
     if not values or not rows:
-        return False
+        return "lost"
     try:
         deadbands = {point.name: point.deadband for point in load(rows[0][3]).points}
     except ConfigError:
-        return False
+        return "lost"
+    why = "quiet"
     for name, text in values.items():
-        value, decimals = last.get(name, (None, 0))
-        if value is None:
-            return False
+        if name not in last:
+            return "lost"
+        _, value, decimals, _, last_ms, series = last[name]
         steps = 10**decimals
-        if abs(round(float(text) * steps) - round(value * steps)) > round(deadbands.get(name, 0.0) * steps):
-            return False
-    return True
+        moved = abs(round(float(text) * steps) - round(value * steps))
+        if moved <= round(deadbands.get(name, 0.0) * steps):
+            continue
+        if not _gave_way(conn, series, last_ms, ms):
+            return "lost"
+        why = "thinned"
+    return why
+
+
+def _gave_way(conn: psycopg.Connection[Any], series: int, since_ms: int, ms: int) -> bool:
+    """Whether readings of the series between the last one stored and this time are declared thinned."""
+    found = conn.execute(
+        "select 1 from ledger_gap where series_id = %s and kind = 'thinned'"
+        " and last_at > to_timestamp(%s / 1000.0) and first_at <= to_timestamp(%s / 1000.0) limit 1",
+        (series, since_ms, ms),
+    ).fetchone()
+    return found is not None
 
 
 def _data_time_ms(text: str) -> int:

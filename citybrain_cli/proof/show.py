@@ -31,7 +31,7 @@ def text(proofs: Sequence[GatewayProof], broker: Mapping[str, Any], sensors: Map
     if sensors is not None:
         lines.append(
             f"simulated devices: {sensors['uploads_acknowledged']} uploads acknowledged, "
-            f"{sensors['uploads_lost']} of them not in the database"
+            f"{sensors['uploads_thinned']} gave way as declared, {sensors['uploads_lost']} are not in the database"
         )
         lines += [f"  not there: {upload}" for upload in sensors.get("lost_uploads", ())]
     bad = [proof.gateway for proof in proofs if not proof.sound]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -50,12 +51,43 @@ def test_an_upload_without_rows_is_there_only_if_all_of_it_lies_within_the_deadb
     dsn: str, tmp_path: Path, values: dict[str, str], there: bool
 ) -> None:
     stored(dsn)
-    book = FileLedger(tmp_path / "ledger.jsonl")
+    found = judged(dsn, tmp_path, values)
+    assert (found["uploads_acknowledged"], found["uploads_lost"]) == (2, 0 if there else 1)
+    assert found.get("lost_uploads", []) == ([] if there else ["dust 2026-03-02T04:00:01+00:00"])
+
+
+@pytest.mark.parametrize(
+    ("point", "first_s", "last_s", "declared"),
+    [
+        ("pm10", 1, 1, True),
+        ("pm10", 0.5, 30, True),
+        ("pm10", 2, 3, False),  # readings after it
+        ("pm10", -5, 0, False),  # before the last one that is stored
+        ("tsp", 1, 1, False),  # another point's
+    ],
+)
+def test_what_a_gateway_declared_thinned_is_not_lost(
+    dsn: str, tmp_path: Path, point: str, first_s: float, last_s: float, declared: bool
+) -> None:
+    stored(dsn)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(
+            "insert into ledger_gap (gateway_id, epoch, lane, kind, reason, series_id, first_seq, last_seq, row_count,"
+            " readings, first_at, last_at)"
+            " select 'gw-t-01', 1, 'data', 'thinned', 'outbox_full', series_id, 5, 5, 1, 1, %s, %s from series"
+            " where point = %s",
+            (AT + timedelta(seconds=first_s), AT + timedelta(seconds=last_s), point),
+        )
+    found = judged(dsn, tmp_path, {"pm10": "99.0", "tsp": "150.0"})
+    assert (found["uploads_thinned"], found["uploads_lost"]) == ((1, 0) if declared else (0, 1))
+
+
+def judged(dsn: str, folder: Path, values: dict[str, str]) -> dict[str, Any]:
+    """The books after two uploads: the one that is stored, and a second later one of ``values``."""
+    book = FileLedger(folder / "ledger.jsonl")
     for time, what in (("20260302120000", {"pm10": "80.0"}), ("20260302120001", values)):
         book.write("up", "dust", 0, cn="2011", dt=time, v=what)
         book.write("ack", "dust", 0, cn="2011", dt=time)
     book.close()
     with psycopg.connect(dsn, autocommit=True) as conn:
-        found = sensor_ledger(conn, book.path)
-    assert (found["uploads_acknowledged"], found["uploads_lost"]) == (2, 0 if there else 1)
-    assert found.get("lost_uploads", []) == ([] if there else ["dust 2026-03-02T04:00:01+00:00"])
+        return sensor_ledger(conn, book.path)
