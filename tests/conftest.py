@@ -36,5 +36,7 @@ _LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gone := [name for name in _LONG if not (_HERE / name).is_file()]:
+        raise pytest.UsageError(f"tests/conftest.py orders files that are not there: {', '.join(gone)}")
     rank = {_HERE / name: n for n, name in enumerate(_LONG)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))  # stable: the others stay as they are

@@ -21,8 +21,6 @@ from protocols.uplink.varint import UInt64s
 MAX_READINGS = 1_000_000  # a batch that claims more is refused before memory is taken for it
 MAX_BLOCKS = 10_000  # each may cost a core some 0.1 ms: a kilobyte of zstd must not keep it busy for minutes
 
-_LAG_CONSTANT, _LAG_EACH, _QUALITY_RUNS = 1, 2, 4
-
 
 @dataclass(frozen=True, slots=True)
 class Readings:
@@ -131,13 +129,13 @@ def encode_blocks(readings: Readings, codes: Mapping[int, SeriesCode], origin_ms
         tail.append(varint.zigzag(steps))
         if lags.any():
             if rows > 1 and (lags != lags[0]).any():
-                flags |= _LAG_EACH
+                flags |= sweeps.LAG_EACH
                 tail.append(varint.zigzag(lags.astype(np.int64)))
             else:
-                flags |= _LAG_CONSTANT
+                flags |= sweeps.LAG_CONSTANT
                 tail.append(varint.zigzag(lags[:1].astype(np.int64)))
         if grades.any():
-            flags |= _QUALITY_RUNS
+            flags |= sweeps.QUALITY_RUNS
             cuts = np.concatenate(([0], np.flatnonzero(np.diff(grades)) + 1))
             runs = np.empty((len(cuts), 2), dtype=np.uint64)
             runs[:, 0] = np.diff(cuts, append=len(grades))
@@ -237,13 +235,13 @@ def decode_blocks(
         steps[:1] += np.int64(previous_ms)
         times = np.cumsum(steps)
         previous_ms = int(times[0])
-        if flags & _LAG_EACH:
+        if flags & sweeps.LAG_EACH:
             lags = varint.unzigzag(take(rows))
-        elif flags & _LAG_CONSTANT:
+        elif flags & sweeps.LAG_CONSTANT:
             lags = np.repeat(varint.unzigzag(take(1)), rows)
         else:
             lags = np.zeros(rows, dtype=np.int64)
-        if flags & _QUALITY_RUNS:
+        if flags & sweeps.QUALITY_RUNS:
             grade_runs = take(2 * int(take(1)[0])).reshape(-1, 2)
             counts = grade_runs[:, 0]
             if not len(counts) or int(counts.max()) > cells or int(counts.sum()) != series * rows:

@@ -17,7 +17,7 @@ from protocols.uplink.varint import UInt64s
 MOST_SERIES = 8  # beyond it arrays are cheaper
 FLOAT_BITS = 255  # SeriesDecl.decimals: the integer is the bit pattern of a float64
 
-_LAG_CONSTANT, _LAG_EACH, _QUALITY_RUNS = 1, 2, 4
+LAG_CONSTANT, LAG_EACH, QUALITY_RUNS = 1, 2, 4
 _MASK, _SIGN, _RANGE = (1 << 64) - 1, 1 << 63, 1 << 64
 _LAG_MOST = (1 << 31) - 1
 _WORST = max(Quality)
@@ -69,11 +69,11 @@ def encode(
         else:
             runs += (name - last - 1, 1)
         last = name
-    flags = (_LAG_CONSTANT if lag_ms else 0) | (_QUALITY_RUNS if any(grades) else 0)
+    flags = (LAG_CONSTANT if lag_ms else 0) | (QUALITY_RUNS if any(grades) else 0)
     out = [(len(runs) >> 1 << 3) | flags, 1, *runs, _zigzag(step_ms)]
     if lag_ms:
         out.append(_zigzag(lag_ms))
-    if flags & _QUALITY_RUNS:
+    if flags & QUALITY_RUNS:
         lengths: list[int] = []
         for number, grade in enumerate(grades):
             if number and grade == grades[number - 1]:
@@ -117,7 +117,7 @@ def decode(
     nothing done: it is not a small one, or one so odd that arrays shall judge it. Raises ContractError as
     ``columns.decode_blocks``."""
     block = numbers[at : at + _MOST_NUMBERS].tolist()
-    if len(block) < 2 or block[1] != 1 or block[0] & _LAG_EACH:
+    if len(block) < 2 or block[1] != 1 or block[0] & LAG_EACH:
         return None
     flags, here = block[0] & 7, 2 + 2 * (block[0] >> 3)
     names = _names(block[2:here]) if 2 < here <= 2 + 2 * MOST_SERIES else []
@@ -128,10 +128,10 @@ def decode(
     here += 1
     lag_ms, grades = 0, [0] * series
     try:
-        if flags & _LAG_CONSTANT:
+        if flags & LAG_CONSTANT:
             lag_ms = max(-_LAG_MOST - 1, min(_LAG_MOST, _unzigzag(block[here])))
             here += 1
-        if flags & _QUALITY_RUNS:
+        if flags & QUALITY_RUNS:
             runs = block[here]
             if runs > series:
                 return None
